@@ -1,0 +1,127 @@
+//! A whole set of resources that fit together: every reference resolves, every name is unique.
+//! Everything that can reject a set is here or in [`crate::parse`]; building tables from it cannot fail.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::{Adapter, Kind, Name, Resource, Route, Tenant};
+
+/// Resources that fit together.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Set {
+    adapters: BTreeMap<Name, Adapter>,
+    routes: BTreeMap<Name, Route>,
+    tenants: BTreeMap<Name, Tenant>,
+}
+
+/// Why resources do not fit together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetMistake {
+    pub kind: Kind,
+    pub name: Name,
+    /// Where inside the resource: `spec.candidates[0].model`.
+    pub path: String,
+    pub what: String,
+}
+
+impl fmt::Display for SetMistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}: {}", self.kind, self.name, self.path, self.what)
+    }
+}
+
+impl Set {
+    /// Joins resources, or names every mistake.
+    pub fn build(resources: impl IntoIterator<Item = Resource>) -> Result<Set, Vec<SetMistake>> {
+        let mut set = Set::default();
+        let mut mistakes = Vec::new();
+        for resource in resources {
+            let (kind, name) = (resource.kind(), resource.name().clone());
+            let duplicate = match resource {
+                Resource::Adapter(adapter) => set.adapters.insert(adapter.name.clone(), adapter).is_some(),
+                Resource::Route(route) => set.routes.insert(route.name.clone(), route).is_some(),
+                Resource::Tenant(tenant) => set.tenants.insert(tenant.name.clone(), tenant).is_some(),
+            };
+            if duplicate {
+                let what = format!("there are two {kind}s of this name; remove or rename one");
+                mistakes.push(SetMistake { kind, name, path: "name".into(), what });
+            }
+        }
+        set.check_candidates(&mut mistakes);
+        set.check_route_names(&mut mistakes);
+        set.check_keys(&mut mistakes);
+        if mistakes.is_empty() { Ok(set) } else { Err(mistakes) }
+    }
+
+    pub fn adapters(&self) -> impl ExactSizeIterator<Item = &Adapter> {
+        self.adapters.values()
+    }
+
+    pub fn routes(&self) -> impl ExactSizeIterator<Item = &Route> {
+        self.routes.values()
+    }
+
+    pub fn tenants(&self) -> impl ExactSizeIterator<Item = &Tenant> {
+        self.tenants.values()
+    }
+
+    pub fn adapter(&self, name: &Name) -> Option<&Adapter> {
+        self.adapters.get(name)
+    }
+
+    fn check_candidates(&self, mistakes: &mut Vec<SetMistake>) {
+        for route in self.routes.values() {
+            for (at, candidate) in route.candidates.iter().enumerate() {
+                let mut wrong = |field: &str, what: String| {
+                    let path = format!("spec.candidates[{at}].{field}");
+                    mistakes.push(SetMistake { kind: Kind::Route, name: route.name.clone(), path, what });
+                };
+                match self.adapters.get(&candidate.adapter) {
+                    None => wrong("adapter", format!("there is no Adapter `{}`", candidate.adapter)),
+                    Some(adapter) if adapter.models.iter().all(|model| model.name != candidate.model) => {
+                        let what = format!("Adapter `{}` has no model `{}`", adapter.name, candidate.model);
+                        wrong("model", what);
+                    }
+                    Some(_) => {}
+                }
+            }
+            if let Some(tenant) = &route.matches.tenant
+                && tenant.as_str() != super::PUBLIC
+                && !self.tenants.contains_key(tenant)
+            {
+                let what = format!("there is no Tenant `{tenant}`");
+                let path = "spec.match.tenant".into();
+                mistakes.push(SetMistake { kind: Kind::Route, name: route.name.clone(), path, what });
+            }
+        }
+    }
+
+    /// A route is also called by its name, so the name must not hide a model.
+    fn check_route_names(&self, mistakes: &mut Vec<SetMistake>) {
+        for route in self.routes.values() {
+            let hidden = self.adapters.values().find_map(|adapter| {
+                let model = adapter.models.iter().find(|model| model.name.as_str() == route.name.as_str())?;
+                let own = route.candidates.iter().any(|candidate| candidate.model == model.name);
+                (!own).then_some(adapter)
+            });
+            if let Some(adapter) = hidden {
+                let what = format!("hides the model of this name of Adapter `{}`; rename the route", adapter.name);
+                let name = route.name.clone();
+                mistakes.push(SetMistake { kind: Kind::Route, name, path: "name".into(), what });
+            }
+        }
+    }
+
+    fn check_keys(&self, mistakes: &mut Vec<SetMistake>) {
+        let mut owners = BTreeMap::new();
+        for tenant in self.tenants.values() {
+            for (at, key) in tenant.keys.iter().enumerate() {
+                if let Some(owner) = owners.insert(*key, &tenant.name) {
+                    let what = format!("the same key belongs to Tenant `{owner}`; a key names one tenant");
+                    let path = format!("spec.keys[{at}]");
+                    mistakes.push(SetMistake { kind: Kind::Tenant, name: tenant.name.clone(), path, what });
+                }
+            }
+        }
+    }
+}
