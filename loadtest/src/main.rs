@@ -1,0 +1,33 @@
+//! The program `loadtest`: see the library for what it is for.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use loadtest::mock::command::{MockArgs, mock};
+
+/// Mock model server, open-loop generator, and the comparison with nginx.
+#[derive(Parser)]
+#[command(name = "loadtest", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// A model server in the OpenAI dialect, scripted to be fast or to fail
+    Mock(MockArgs),
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Mock(args) => mock(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("loadtest: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
