@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use loadtest::generate::command::{RunArgs, run};
 use loadtest::mock::command::{MockArgs, mock};
 
 /// Mock model server, open-loop generator, and the comparison with nginx.
@@ -17,11 +18,14 @@ struct Arguments {
 enum Command {
     /// A model server in the OpenAI dialect, scripted to be fast or to fail
     Mock(MockArgs),
+    /// Load a server and report latencies, rates and failures
+    Run(RunArgs),
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Mock(args) => mock(&args),
+        Command::Run(args) => run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
