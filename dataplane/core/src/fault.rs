@@ -1,8 +1,6 @@
 //! What went wrong, whose it is, and whether again: plain `Copy` values on the path. Text is made at the edge, by
 //! the dialect that answers.
 
-use proto_core::units::Moment;
-
 /// One thing that went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
@@ -235,6 +233,12 @@ impl Fault {
         }
     }
 
+    /// Position of the code in [`CODES`].
+    pub fn code_index(self) -> usize {
+        let code = self.code();
+        CODES.iter().position(|known| *known == code).expect("every code is listed")
+    }
+
     /// Seconds a well-behaved caller waits before it comes back; `Some` for every 429 and 503.
     pub fn retry_after_s(self) -> Option<u32> {
         match self.kind {
@@ -249,12 +253,43 @@ impl Fault {
     }
 }
 
-/// A fault and when it was seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seen {
-    pub fault: Fault,
-    pub at: Moment,
-}
+/// Every [`Fault::code`], so that counts by code have a fixed size.
+pub const CODES: [&str; 34] = [
+    "invalid_json",
+    "invalid_value",
+    "request_too_large",
+    "prompt_too_large",
+    "request_timeout",
+    "unsupported_encoding",
+    "invalid_api_key",
+    "unknown_url",
+    "method_not_allowed",
+    "model_not_found",
+    "budget_exceeded",
+    "request_cancelled",
+    "upstream_at_capacity",
+    "rate_limited",
+    "draining",
+    "not_ready",
+    "no_models_available",
+    "deadline_exceeded",
+    "internal_error",
+    "upstream_unreachable",
+    "upstream_connect_timeout",
+    "upstream_tls_error",
+    "upstream_reset",
+    "upstream_refused",
+    "upstream_first_token_timeout",
+    "upstream_idle_timeout",
+    "upstream_stream_truncated",
+    "upstream_malformed_answer",
+    "upstream_stream_error",
+    "client_too_slow",
+    "upstream_rate_limited",
+    "upstream_overloaded",
+    "upstream_error",
+    "upstream_credentials_refused",
+];
 
 /// Long enough that a refused burst does not come back as one, short enough not to be felt as an outage.
 const RETRY_AFTER_S_DEFAULT: u32 = 1;

@@ -1,0 +1,254 @@
+//! One request with its answer, as a state machine. The shell feeds `on_*`, then obeys [`Exchange::poll_action`] until
+//! it says [`Action::Wait`], [`Action::Relay`] or [`Action::Answer`]. Bodies never pass through here.
+//!
+//! ```text
+//!                       on_refused / on_fault (again)
+//!                 ┌───────────────────────────────────────┐
+//!                 ▼                                       │
+//!  new ──▶ Start{slot, offer} ──▶ Wait{until} ── on_time ─┤ first token late
+//!                                   │     │               │
+//!                                   │     └─ on_time: escalate_at ──▶ Start in the other slot (both race)
+//!                         on_ready  │
+//!                                   ▼
+//!                 Cancel{the other slot} ──▶ Relay{slot}          nothing left, or deadline ──▶ Answer(fault)
+//! ```
+//! Once an answer is relayed nothing is tried again: the caller has seen a byte.
+
+use std::time::Duration;
+
+use proto_core::model::{Fallback, Timeout};
+use proto_core::units::Moment;
+
+use crate::fault::{Fault, Kind, Retry};
+use crate::retry::{self, Again};
+use crate::route::Plan;
+use crate::table::OfferId;
+
+/// One of the two attempts that may run at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slot {
+    First,
+    Second,
+}
+
+/// What the shell does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Take the permit and dispatch; on no permit or a tripped breaker say `on_refused`.
+    Start { slot: Slot, offer: OfferId },
+    /// Wait for something to report, or say `on_time` at `until`.
+    Wait { until: Moment },
+    /// Drop this attempt; its usage is billed as it was.
+    Cancel { slot: Slot },
+    /// Commit to this attempt's answer.
+    Relay { slot: Slot },
+    /// Nothing worked.
+    Answer(Fault),
+}
+
+/// The terms of one exchange.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    pub timeout: Timeout,
+    pub fallback: Fallback,
+    pub attempts_max: u8,
+    /// An answer without a stream has no first token: only the total counts.
+    pub streamed: bool,
+    /// Start the next of the plan too, where no first token has come by then. Only where the caller sent an SLO.
+    pub escalate_after: Option<Duration>,
+}
+
+#[derive(Debug)]
+pub struct Exchange {
+    plan: Plan,
+    terms: Terms,
+    /// Of `plan.offers`, the next to be tried.
+    next: usize,
+    attempts: u8,
+    deadline: Moment,
+    escalate_at: Option<Moment>,
+    escalations: u8,
+    slots: [Option<Attempt>; 2],
+    /// The answer to give if nothing else works: the last fault that says something about the request.
+    fault: Option<Fault>,
+    /// Another attempt is wanted in a free slot.
+    wants_start: bool,
+    winner: Option<Slot>,
+    cancel: Option<Slot>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Attempt {
+    offer: OfferId,
+    due: Moment,
+}
+
+impl Exchange {
+    /// `arrived` is when the request did; every deadline counts from there or from an attempt's start.
+    pub fn new(plan: Plan, terms: Terms, arrived: Moment) -> Exchange {
+        Exchange {
+            plan,
+            terms,
+            next: 0,
+            attempts: 0,
+            deadline: arrived + terms.timeout.total,
+            escalate_at: terms.escalate_after.map(|after| arrived + after),
+            escalations: 0,
+            slots: [None; 2],
+            fault: None,
+            wants_start: true,
+            winner: None,
+            cancel: None,
+        }
+    }
+
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// When all of it must be over.
+    pub fn deadline(&self) -> Moment {
+        self.deadline
+    }
+
+    /// Attempts that took the place of nothing: started because the first was slow.
+    pub fn escalations(&self) -> u8 {
+        self.escalations
+    }
+
+    /// What to do now. Call again after obeying, until `Wait`, `Relay` or `Answer`.
+    pub fn poll_action(&mut self, now: Moment) -> Action {
+        if let Some(slot) = self.cancel.take() {
+            return Action::Cancel { slot };
+        }
+        if let Some(slot) = self.winner {
+            return Action::Relay { slot };
+        }
+        if self.wants_start {
+            self.wants_start = false;
+            if let Some(action) = self.start(now) {
+                return action;
+            }
+        }
+        match self.slots.iter().flatten().map(|attempt| attempt.due).min() {
+            Some(due) => {
+                let escalate_at = self.escalate_at.unwrap_or(Moment(u64::MAX));
+                Action::Wait { until: due.min(self.deadline).min(escalate_at) }
+            }
+            None => Action::Answer(self.fault.unwrap_or(Fault::proxy(Kind::NoPermit))),
+        }
+    }
+
+    /// The shell could not start this attempt: no permit, or its breaker is tripped. Free; the next of the plan is due.
+    pub fn on_refused(&mut self, slot: Slot, fault: Fault) {
+        self.attempts = self.attempts.saturating_sub(1);
+        self.end(slot, fault);
+        self.wants_start = true;
+    }
+
+    /// Whether going on after `fault` needs a retry from the budget; where it does, withdraw one and say so in
+    /// [`Exchange::on_fault`].
+    pub fn needs_budget(&self, fault: Fault) -> bool {
+        let left = self.next < self.plan.offers.len() && self.attempts < self.terms.attempts_max;
+        left && self.alone() && retry::verdict(fault, self.terms.fallback) == Again::WithinBudget
+    }
+
+    /// This attempt failed. `granted`: the budget gave a retry.
+    pub fn on_fault(&mut self, slot: Slot, fault: Fault, granted: bool) {
+        let wanted = self.needs_budget(fault);
+        self.end(slot, fault);
+        self.wants_start = wanted && granted;
+    }
+
+    /// This attempt has an answer worth relaying: a head, and in a stream its first event.
+    pub fn on_ready(&mut self, slot: Slot) {
+        self.winner = Some(slot);
+        let other = slot.other();
+        if self.slots[other as usize].take().is_some() {
+            self.cancel = Some(other);
+        }
+    }
+
+    /// The moment of a `Wait` has come. Answers the fault of an attempt that is late, which the shell then passes to
+    /// [`Exchange::on_fault`] like any other.
+    pub fn on_time(&mut self, now: Moment) -> Option<(Slot, Fault)> {
+        if now >= self.deadline {
+            self.next = self.plan.offers.len();
+            let slot = self.running()?;
+            return Some((slot, Fault::upstream(Kind::DeadlineExceeded, Retry::Never)));
+        }
+        if self.escalate_at.is_some_and(|at| now >= at) {
+            self.escalate_at = None;
+            let room = self.attempts < self.terms.attempts_max && self.next < self.plan.offers.len();
+            self.wants_start |= room && self.alone();
+        }
+        let late = |slot: &Slot| self.slots[*slot as usize].is_some_and(|attempt| now >= attempt.due);
+        let slot = [Slot::First, Slot::Second].into_iter().find(late)?;
+        Some((slot, Fault::upstream(Kind::FirstTokenTimeout, Retry::ElsewhereAtCost)))
+    }
+
+    /// An escalation is due at the next `Start`, and draws on the retry budget: ask before `poll_action`.
+    pub fn wants_escalation(&self) -> bool {
+        self.wants_start && self.running().is_some()
+    }
+
+    /// The budget gave no retry for the escalation.
+    pub fn on_escalation_refused(&mut self) {
+        self.wants_start = false;
+    }
+
+    /// The offer in a slot.
+    pub fn offer(&self, slot: Slot) -> Option<OfferId> {
+        self.slots[slot as usize].map(|attempt| attempt.offer)
+    }
+
+    fn start(&mut self, now: Moment) -> Option<Action> {
+        let free = [Slot::First, Slot::Second].into_iter().find(|slot| self.slots[*slot as usize].is_none())?;
+        if now >= self.deadline {
+            self.fault = Some(Fault::proxy(Kind::DeadlineExceeded));
+            return None;
+        }
+        let offer = *self.plan.offers.get(self.next)?;
+        self.next += 1;
+        self.attempts = self.attempts.saturating_add(1);
+        self.escalations += u8::from(self.running().is_some());
+        let wait = if self.terms.streamed { self.terms.timeout.first_token } else { self.terms.timeout.total };
+        self.slots[free as usize] = Some(Attempt { offer, due: now + wait });
+        Some(Action::Start { slot: free, offer })
+    }
+
+    fn end(&mut self, slot: Slot, fault: Fault) {
+        let ended = self.slots[slot as usize].take();
+        debug_assert!(ended.is_some(), "an attempt ends once");
+        // What an upstream said is worth more to the caller than that another had no room.
+        let said = matches!(self.fault, Some(Fault { kind, .. }) if !is_local(kind));
+        if !(said && is_local(fault.kind)) {
+            self.fault = Some(fault);
+        }
+    }
+
+    /// At most one attempt runs.
+    fn alone(&self) -> bool {
+        self.slots.iter().flatten().count() <= 1
+    }
+
+    fn running(&self) -> Option<Slot> {
+        [Slot::First, Slot::Second].into_iter().find(|slot| self.slots[*slot as usize].is_some())
+    }
+}
+
+impl Slot {
+    pub fn other(self) -> Slot {
+        match self {
+            Slot::First => Slot::Second,
+            Slot::Second => Slot::First,
+        }
+    }
+}
+
+fn is_local(kind: Kind) -> bool {
+    matches!(kind, Kind::NoPermit | Kind::AllTripped)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,228 @@
+//! Counts, one set a worker, added up only when somebody asks. Recording is one add on memory no other worker writes.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dataplane_core::fault::{CODES, Fault};
+
+/// A count that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    pub fn add(&self, more: u64) {
+        // Order: relaxed. A count for people; nothing is read because of it.
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
+    pub fn one(&self) {
+        self.add(1);
+    }
+
+    pub fn value(&self) -> u64 {
+        // Order: relaxed, see `add`.
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Counts by bucket; `BOUNDS` are upper bounds, inclusive, the last bucket is open.
+#[derive(Debug)]
+pub struct Histogram {
+    bounds: &'static [u64],
+    counts: Box<[Counter]>,
+    sum: Counter,
+}
+
+impl Histogram {
+    pub fn new(bounds: &'static [u64]) -> Histogram {
+        let counts = (0..=bounds.len()).map(|_| Counter::default()).collect();
+        Histogram { bounds, counts, sum: Counter::default() }
+    }
+
+    pub fn record(&self, value: u64) {
+        let bucket = self.bounds.partition_point(|bound| *bound < value);
+        self.counts[bucket].one();
+        self.sum.add(value);
+    }
+
+    pub fn bounds(&self) -> &'static [u64] {
+        self.bounds
+    }
+
+    /// Not cumulative, in the order of `bounds`, the open bucket last.
+    pub fn counts(&self) -> impl Iterator<Item = u64> {
+        self.counts.iter().map(Counter::value)
+    }
+
+    pub fn sum(&self) -> u64 {
+        self.sum.value()
+    }
+}
+
+/// What a request asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    Chat,
+    Completions,
+    Embeddings,
+    Models,
+    Ask,
+    /// Health, metrics and what does not exist.
+    Other,
+}
+
+impl Operation {
+    pub const ALL: [Operation; 6] = [
+        Operation::Chat,
+        Operation::Completions,
+        Operation::Embeddings,
+        Operation::Models,
+        Operation::Ask,
+        Operation::Other,
+    ];
+
+    /// The GenAI convention's `gen_ai.operation.name` where there is one.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Operation::Chat => "chat",
+            Operation::Completions => "text_completion",
+            Operation::Embeddings => "embeddings",
+            Operation::Models => "models",
+            Operation::Ask => "ask",
+            Operation::Other => "other",
+        }
+    }
+}
+
+/// What one worker saw.
+#[derive(Debug)]
+pub struct WorkerTally {
+    pub connections_opened: Counter,
+    pub connections_closed: Counter,
+    /// Refused at accept: over the limit of connections.
+    pub connections_refused: Counter,
+    /// Ended for what the client did: no header in time, a stalled write, a flood of control frames.
+    pub connections_cut_slow: Counter,
+    pub connections_cut_flood: Counter,
+    pub requests_started: Counter,
+    /// By operation and hundreds of the status, 1 to 5.
+    requests: [[Counter; 5]; Operation::ALL.len()],
+    errors: Box<[Counter]>,
+    pub cancelled: Counter,
+    pub attempts: Counter,
+    pub retries: Counter,
+    pub retries_denied: Counter,
+    pub escalations: Counter,
+    pub streams_broken: Counter,
+    pub clients_too_slow: Counter,
+    /// Milliseconds from the arrival of a request to the end of its answer.
+    pub latency_ms: Histogram,
+    /// Milliseconds from the arrival of a request to the first byte of its answer.
+    pub first_token_ms: Histogram,
+    /// Microseconds from the arrival of a request to its dispatch.
+    pub overhead_us: Histogram,
+}
+
+impl Default for WorkerTally {
+    fn default() -> WorkerTally {
+        WorkerTally {
+            connections_opened: Counter::default(),
+            connections_closed: Counter::default(),
+            connections_refused: Counter::default(),
+            connections_cut_slow: Counter::default(),
+            connections_cut_flood: Counter::default(),
+            requests_started: Counter::default(),
+            requests: Default::default(),
+            errors: CODES.iter().map(|_| Counter::default()).collect(),
+            cancelled: Counter::default(),
+            attempts: Counter::default(),
+            retries: Counter::default(),
+            retries_denied: Counter::default(),
+            escalations: Counter::default(),
+            streams_broken: Counter::default(),
+            clients_too_slow: Counter::default(),
+            latency_ms: Histogram::new(LATENCY_MS),
+            first_token_ms: Histogram::new(FIRST_TOKEN_MS),
+            overhead_us: Histogram::new(OVERHEAD_US),
+        }
+    }
+}
+
+impl WorkerTally {
+    pub fn answered(&self, operation: Operation, status: u16) {
+        let hundreds = usize::from(status / 100).clamp(1, 5) - 1;
+        self.requests[operation as usize][hundreds].one();
+    }
+
+    pub fn error(&self, fault: Fault) {
+        self.errors[fault.code_index()].one();
+    }
+
+    /// `(operation, hundreds of the status, count)`.
+    pub fn requests(&self) -> impl Iterator<Item = (Operation, usize, u64)> {
+        Operation::ALL.into_iter().flat_map(|operation| {
+            let row = self.requests[operation as usize].iter().enumerate();
+            row.map(move |(at, count)| (operation, at + 1, count.value()))
+        })
+    }
+
+    /// `(code, count)`.
+    pub fn errors(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        CODES.iter().copied().zip(self.errors.iter().map(Counter::value))
+    }
+}
+
+/// What one worker used of one model.
+#[derive(Debug, Default)]
+pub struct OfferTally {
+    pub requests: Counter,
+    pub failures: Counter,
+    pub cancelled: Counter,
+    pub input_tokens: Counter,
+    pub cached_input_tokens: Counter,
+    pub output_tokens: Counter,
+    /// Of `output_tokens`, those counted here because the upstream did not say.
+    pub estimated_output_tokens: Counter,
+    pub cost_picodollars: Counter,
+    /// Of `cost_picodollars`, what bought no answer: lost races and failed attempts.
+    pub wasted_picodollars: Counter,
+}
+
+/// What one worker did for one tenant.
+#[derive(Debug, Default)]
+pub struct TenantTally {
+    pub requests: Counter,
+    pub input_tokens: Counter,
+    pub output_tokens: Counter,
+    pub cost_picodollars: Counter,
+}
+
+/// The buckets dashboards of existing deployments query.
+const LATENCY_MS: &[u64] = &[50, 100, 200, 400, 800, 1200, 2000, 5000, 10_000, 30_000, 60_000, 120_000];
+/// The convention's 0.01 · 2ⁿ seconds.
+const FIRST_TOKEN_MS: &[u64] =
+    &[10, 20, 40, 80, 160, 320, 640, 1280, 2560, 5120, 10_240, 20_480, 40_960, 81_920];
+/// From a fast parse to a body that trickles in.
+const OVERHEAD_US: &[u64] = &[10, 25, 50, 100, 250, 500, 1000, 2500, 10_000, 100_000];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_on_a_bound_counts_below_it_and_one_above_the_last_in_the_open_bucket() {
+        let histogram = Histogram::new(&[10, 20]);
+        for value in [10, 11, 20, 21] {
+            histogram.record(value);
+        }
+        assert_eq!(histogram.counts().collect::<Vec<_>>(), [1, 2, 1]);
+        assert_eq!(histogram.sum(), 62);
+    }
+
+    #[test]
+    fn an_answer_counts_under_its_operation_and_class() {
+        let tally = WorkerTally::default();
+        tally.answered(Operation::Ask, 429);
+        let counted: Vec<_> = tally.requests().filter(|(_, _, count)| *count > 0).collect();
+        assert_eq!(counted, [(Operation::Ask, 4, 1)]);
+    }
+}
