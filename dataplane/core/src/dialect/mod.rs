@@ -1,0 +1,15 @@
+//! Bytes to meaning and back: what a caller's body asks for, what an upstream's stream says, and how either
+//! is written in the other's words.
+//!
+//! Rooms, in the order a request meets them: [`scan`] (what routing needs of a body, while it arrives),
+//! [`splice`] (the body as the upstream shall see it), [`sse`] and [`openai`] (the answer, event by event),
+//! [`ask`] (`/v1/ask` in and out), [`models`] (`GET /v1/models`), [`errors`] (a fault as each dialect says
+//! it).
+//!
+//! Bodies are never copied whole, never parsed into trees, never written again: everything here reads slices
+//! and hands out slices. Nothing here knows an adapter, a socket or the time.
+
+mod json;
+pub mod rope;
+pub mod scan;
+pub mod splice;
