@@ -7,7 +7,7 @@
 //! What it never does: reach beyond loopback unless told so, run without a bound in time and count, or hide a
 //! request it could not send (an arrival it had no room for is a failed one).
 
+pub mod compare;
 pub mod generate;
 pub mod mock;
-#[expect(dead_code, reason = "the generator uses the rest")]
 mod seeded;

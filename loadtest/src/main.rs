@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use loadtest::compare::command::{CompareArgs, compare};
 use loadtest::generate::command::{RunArgs, run};
 use loadtest::mock::command::{MockArgs, mock};
 
@@ -20,12 +21,15 @@ enum Command {
     Mock(MockArgs),
     /// Load a server and report latencies, rates and failures
     Run(RunArgs),
+    /// Measure the CPU time of atp and nginx per request and per chunk, in interleaved rounds
+    Compare(CompareArgs),
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Mock(args) => mock(&args),
         Command::Run(args) => run(&args),
+        Command::Compare(args) => compare(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

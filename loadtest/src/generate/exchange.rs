@@ -132,6 +132,7 @@ impl Phase<'_> {
         if chunks == 0 {
             return;
         }
+        tally.reads += 1;
         let now = Instant::now();
         match last.replace(now) {
             Some(last) => tally.on_chunks(chunks, now - last),

@@ -32,6 +32,8 @@ pub struct Report {
     /// `data:` events of streams, the end mark not counted.
     pub chunks: u64,
     pub chunks_per_s: f64,
+    /// Chunks that arrived in one read, on average; 0 without streams.
+    pub chunks_per_read: f64,
     /// Chunks that carried text or arguments.
     pub tokens: u64,
     pub tokens_per_s: f64,
@@ -100,6 +102,7 @@ impl Report {
             good_per_s: tally.good as f64 / elapsed_s,
             chunks: tally.chunks,
             chunks_per_s: tally.chunks as f64 / elapsed_s,
+            chunks_per_read: tally.chunks as f64 / tally.reads.max(1) as f64,
             tokens: tally.tokens,
             tokens_per_s: tally.tokens as f64 / elapsed_s,
             body_bytes: tally.body_bytes,
@@ -154,7 +157,11 @@ impl fmt::Display for Report {
             writeln!(f, "  failed: {failure:<24}{count:>10}")?;
         }
         if self.stream {
-            write!(f, "chunks {} ({:.0}/s) · ", self.chunks, self.chunks_per_s)?;
+            write!(
+                f,
+                "chunks {} ({:.0}/s, {:.2}/read) · ",
+                self.chunks, self.chunks_per_s, self.chunks_per_read
+            )?;
             writeln!(f, "tokens {} ({:.0}/s)", self.tokens, self.tokens_per_s)?;
         }
         write!(f, "in flight at most {} · ", self.in_flight_max)?;

@@ -61,6 +61,8 @@ pub(crate) struct Tally {
     pub(crate) failures: BTreeMap<Failure, u64>,
     pub(crate) chunks: u64,
     pub(crate) tokens: u64,
+    /// Reads that completed at least one chunk.
+    pub(crate) reads: u64,
     pub(crate) body_bytes: u64,
     pub(crate) connections: u64,
     pub(crate) in_flight: usize,
@@ -81,6 +83,7 @@ impl Tally {
             failures: BTreeMap::new(),
             chunks: 0,
             tokens: 0,
+            reads: 0,
             body_bytes: 0,
             connections: 0,
             in_flight: 0,

@@ -95,7 +95,8 @@ pub fn mock(args: &MockArgs) -> Result<(), String> {
     waited.map_err(|e| format!("waiting for SIGINT or SIGTERM: {e}"))
 }
 
-async fn signalled() -> std::io::Result<()> {
+/// Ends at the first SIGINT or SIGTERM.
+pub(crate) async fn signalled() -> std::io::Result<()> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     tokio::select! {
         _ = interrupt.recv() => {}
