@@ -146,6 +146,7 @@ fn setting(contest: &Contest) -> Vec<String> {
         ),
         format!("processor {processor}, kernel {}", read("/proc/sys/kernel/osrelease").trim()),
         version,
+        format!("atp: {} {}", contest.atp.display(), contest.atp_arguments.join(" ")),
     ]
 }
 

@@ -1,6 +1,6 @@
 //! Each fault as a raw client meets it.
 
-use super::super::{MockConfig, serve_here};
+use super::super::{MockConfig, serve_here, serve_workers};
 use super::client::{End, chat, chat_until_silent, connect, exchange, mock, mock_with, post, read_to_end};
 
 /// Content chunks before the fault; the opening chunk with the role is not counted.
@@ -38,6 +38,21 @@ async fn a_stopped_mock_refuses_like_a_closed_port() {
     let refused = tokio::net::TcpStream::connect(address).await.unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
     assert_ne!(read_to_end(&mut kept).await.end, End::Silent, "its connections end with it");
+}
+
+#[tokio::test]
+async fn workers_share_one_address_and_end_together() {
+    let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    let workers = serve_workers(any, MockConfig::default(), 3).unwrap();
+    let address = workers.address;
+    for _ in 0..20 {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let request = post("/v1/completions", r#"{"model":"m"}"#);
+        tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes()).await.unwrap();
+        assert!(read_to_end(&mut stream).await.text.starts_with("HTTP/1.1 200"));
+    }
+    workers.stop();
+    assert!(tokio::net::TcpStream::connect(address).await.is_err());
 }
 
 #[tokio::test]
