@@ -79,7 +79,7 @@ fn read_endpoint(field: &Field<'_>) -> Option<Endpoint> {
 }
 
 fn read_auth(field: &Field<'_>) -> Option<Auth> {
-    let fields = field.fields(&["bearer", "header", "value"])?;
+    let fields = field.fields_unseen(&["bearer", "header", "value"])?;
     match (fields.optional("bearer"), fields.optional("header"), fields.optional("value")) {
         (Some(bearer), None, None) => bearer.secret().map(Auth::Bearer),
         (None, Some(header), Some(value)) => {

@@ -1,4 +1,5 @@
-//! One document: kind, name and spec to a resource, and the places a set may blame later. Never looks at a second one.
+//! One document: kind, name and spec to a resource, and the places a set may blame later. Never looks at a
+//! second one.
 
 use super::fields::{Field, Reader};
 use super::tree::{Mark, Node};

@@ -1,7 +1,8 @@
-//! Reads fields out of a tree: typed, bounded, every mistake at once, each with its place, path, value and range.
+//! Reads fields out of a tree: typed, bounded, every mistake at once, each with its place, path, value and
+//! range.
 //!
-//! Used for resources and for the planes' own configuration files. A reader never stops at the first mistake, never
-//! takes a field it does not know, and never shows what may be a secret.
+//! Used for resources and for the planes' own configuration files. A reader never stops at the first mistake,
+//! never takes a field it does not know, and never shows what may be a secret.
 //!
 //! ```
 //! use proto_core::parse::{Source, config};
@@ -29,6 +30,7 @@ use std::time::Duration;
 
 use super::scalar::{self, DecimalFault, Scalar, ScalarKind};
 use super::tree::{Map, Mark, Node, Value};
+use super::words::{hint, path_part, shown};
 use super::{Mistake, Place};
 use crate::model::SecretRef;
 
@@ -154,19 +156,13 @@ pub struct Field<'r> {
 impl<'r> Field<'r> {
     /// A map with no other names than `known`. Each unknown one is a mistake that says which there are.
     pub fn fields(&self, known: &'static [&'static str]) -> Option<Fields<'r>> {
-        let Value::Map(map) = &self.node.value else {
-            // Without the value: `auth: sk-…` would show a secret.
-            return self.wrong(format!("is {}, fields are expected: {}", self.type_name(), known.join(", ")));
-        };
-        for (name, entry) in map.iter().filter(|(name, _)| !known.contains(&&***name)) {
-            let hint = match hint(name, known.iter().copied()) {
-                hint if hint.is_empty() => "; there are".into(),
-                hint => format!("{hint} There are"),
-            };
-            let what = format!("there is no such field{hint} {}", known.join(", "));
-            self.reader.mistake(entry.mark, joined(&self.path, &path_part(name)), what);
-        }
-        Some(Fields { reader: self.reader, mark: self.node.mark, map, known, path: self.path.clone() })
+        self.open(known, path_part)
+    }
+
+    /// Like [`Field::fields`], for maps of secrets: an unknown name is not shown, it may be the secret itself
+    /// (`{sk-…}` is a map of one name).
+    pub fn fields_unseen(&self, known: &'static [&'static str]) -> Option<Fields<'r>> {
+        self.open(known, |_| "(not shown)".into())
     }
 
     /// The elements of a list whose length is in `range`.
@@ -206,15 +202,12 @@ impl<'r> Field<'r> {
         let (low, high): (u64, u64) = ((*range.start()).into(), (*range.end()).into());
         let value = match scalar::decimal(&scalar.text, 0) {
             Ok(value) if value < low.into() => return self.below(&low, &high),
-            Ok(value) => u64::try_from(value).unwrap_or(u64::MAX),
+            Ok(value) if value > high.into() => return self.above(&low, &high),
+            Ok(value) => value,
             Err(DecimalFault::Negative | DecimalFault::TooFine) => return self.below(&low, &high),
             Err(DecimalFault::TooBig) => return self.above(&low, &high),
         };
-        // A value at the end of u64 stands for all beyond it, so it is never in a range of its own.
-        if value > high || value == u64::MAX {
-            return self.above(&low, &high);
-        }
-        T::try_from(value).ok()
+        u64::try_from(value).ok().and_then(|value| T::try_from(value).ok())
     }
 
     /// A number in `range`.
@@ -337,6 +330,22 @@ impl<'r> Field<'r> {
         }
     }
 
+    fn open(&self, known: &'static [&'static str], shown: fn(&str) -> String) -> Option<Fields<'r>> {
+        let Value::Map(map) = &self.node.value else {
+            // Without the value: `auth: sk-…` would show a secret.
+            return self.wrong(format!("is {}, fields are expected: {}", self.type_name(), known.join(", ")));
+        };
+        for (name, entry) in map.iter().filter(|(name, _)| !known.contains(&&***name)) {
+            let hint = match hint(name, known.iter().copied()) {
+                hint if hint.is_empty() => "; there are".into(),
+                hint => format!("{hint} There are"),
+            };
+            let what = format!("there is no such field{hint} {}", known.join(", "));
+            self.reader.mistake(entry.mark, joined(&self.path, &shown(name)), what);
+        }
+        Some(Fields { reader: self.reader, mark: self.node.mark, map, known, path: self.path.clone() })
+    }
+
     fn scalar(&self, expected: &str) -> Option<&'r Scalar> {
         match &self.node.value {
             Value::Scalar(scalar) => Some(scalar),
@@ -406,73 +415,16 @@ fn secret(text: &str) -> Option<SecretRef> {
     Some(SecretRef::File(path.into()))
 }
 
-/// Text as messages show it: quoted, escaped, at most [`SHOWN_CHARS_MAX`] characters.
-pub fn shown(text: &str) -> String {
-    format!("\"{}\"", bounded(text))
-}
-
-/// A field's name as paths show it.
-pub(super) fn path_part(name: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-    if !name.is_empty() && name.len() <= SHOWN_CHARS_MAX && name.bytes().all(is_plain) {
-        return name.into();
-    }
-    shown(name)
-}
-
-fn bounded(text: &str) -> String {
-    let mut escaped: String = text.chars().take(SHOWN_CHARS_MAX).flat_map(char::escape_debug).collect();
-    if text.chars().nth(SHOWN_CHARS_MAX).is_some() {
-        escaped.push('…');
-    }
-    escaped
-}
-
 fn joined(path: &str, name: &str) -> String {
     if path.is_empty() { name.into() } else { format!("{path}.{name}") }
 }
 
-/// `; did you mean X?`, or nothing where nothing is near.
-fn hint<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> String {
-    let near = names.map(|name| (distance(word, name), name)).min_by_key(|(distance, _)| *distance);
-    match near {
-        // Half of a short word changed is another word.
-        Some((steps, name)) if steps <= HINT_STEPS_MAX && steps * 2 <= name.len() => {
-            format!("; did you mean {name}?")
-        }
-        _ => String::new(),
-    }
-}
-
-/// Letters to change, add or remove to turn one word into the other; case does not count (Levenshtein 1966).
-fn distance(from: &str, to: &str) -> usize {
-    if from.len() > SHOWN_CHARS_MAX || to.len() > SHOWN_CHARS_MAX {
-        return usize::MAX;
-    }
-    let to: Vec<char> = to.to_lowercase().chars().collect();
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (at, from) in from.to_lowercase().chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = at + 1;
-        for (column, to) in to.iter().enumerate() {
-            let changed = diagonal + usize::from(from != *to);
-            diagonal = row[column + 1];
-            row[column + 1] = changed.min(diagonal + 1).min(row[column] + 1);
-        }
-    }
-    row[to.len()]
-}
-
-/// Mistakes one source is told at once: more than anybody mends in one go, and a bound on what a bad file costs.
+/// Mistakes one source is told at once: more than anybody mends in one go, and a bound on what a bad file
+/// costs.
 pub const MISTAKES_MAX: usize = 1000;
 
 /// Names, paths and addresses: the longest path Linux takes.
 pub const TEXT_BYTES_MAX: usize = 4096;
 
-/// Of a value in a message: enough to find it, not enough to flood a terminal.
-pub const SHOWN_CHARS_MAX: usize = 64;
-
-/// A swap of two letters is two steps.
-const HINT_STEPS_MAX: usize = 2;
-
-const NO_LITERAL_SECRET: &str = "is not a reference to a secret (not shown); write ${NAME} for an environment variable or file:PATH for a file";
+const NO_LITERAL_SECRET: &str = "is not a reference to a secret (not shown); \
+    write ${NAME} for an environment variable or file:PATH for a file";

@@ -1,5 +1,6 @@
-//! Canonical JSON: one spelling for each tree, so that equal bytes mean equal resources. Names sorted by bytes, no
-//! blanks, numbers as they were written (see [`super::scalar`]). Never fails: a tree holds nothing JSON cannot say.
+//! Canonical JSON: one spelling for each tree, so that equal bytes mean equal resources. Names sorted by
+//! bytes, no blanks, numbers as they were written (see [`super::scalar`]). Never fails: a tree holds nothing
+//! JSON cannot say.
 
 use std::fmt::Write;
 
@@ -54,8 +55,9 @@ pub fn write_scalar(out: &mut String, scalar: &Scalar) {
     }
 }
 
-/// A JSON string (RFC 8259 section 7). Beyond what JSON asks, everything a YAML scanner or a terminal may stumble
-/// over is escaped too: DEL, the C1 controls, line and paragraph separator, the byte order mark, noncharacters.
+/// A JSON string (RFC 8259 section 7). Beyond what JSON asks, everything a YAML scanner or a terminal may
+/// stumble over is escaped too: DEL, the C1 controls, line and paragraph separator, the byte order mark,
+/// noncharacters.
 pub fn write_text(out: &mut String, text: &str) {
     out.push('"');
     for character in text.chars() {

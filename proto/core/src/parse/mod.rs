@@ -1,7 +1,8 @@
 //! Documents to model, every mistake at once, each with its file, line, column and path.
 //!
-//! The ONE parser of operators' documents: `atp ctl`, the control plane, file mode and Sync all come through here
-//! (JSON is read as the subset of YAML it is). It never reads a file: bytes come in, values or mistakes go out.
+//! The ONE parser of operators' documents: `atp ctl`, the control plane, file mode and Sync all come through
+//! here (JSON is read as the subset of YAML it is). It never reads a file: bytes come in, values or mistakes
+//! go out.
 
 mod adapter;
 mod document;
@@ -13,6 +14,7 @@ mod tenant;
 #[cfg(test)]
 mod tests;
 pub mod tree;
+mod words;
 mod yaml;
 
 pub use fields::{Field, Fields, Reader};
@@ -69,7 +71,8 @@ pub struct Document {
     pub kind: Kind,
     pub name: Name,
     pub place: Place,
-    /// The whole document as canonical JSON: keys sorted by bytes, no blanks. Reading it again gives the same resource.
+    /// The whole document as canonical JSON: keys sorted by bytes, no blanks. Reading it again gives the same
+    /// resource.
     pub json: String,
     pub resource: Resource,
     marks: document::Marks,
@@ -100,7 +103,8 @@ pub fn documents(sources: &[Source<'_>]) -> Result<Parsed, Vec<Mistake>> {
     if mistakes.is_empty() { Ok(parsed) } else { Err(mistakes) }
 }
 
-/// Reads one resource as Sync carries it. What is only worth a warning was said to the operator who applied it.
+/// Reads one resource as Sync carries it. What is only worth a warning was said to the operator who applied
+/// it.
 pub fn resource_json(json: &[u8]) -> Result<Document, Vec<Mistake>> {
     let mut parsed = documents(&[Source { file: "resource", content: json }])?;
     match (parsed.documents.pop(), parsed.documents.is_empty()) {

@@ -32,7 +32,7 @@ pub enum NumberFault {
 impl NumberFault {
     pub fn as_str(self) -> &'static str {
         match self {
-            NumberFault::NotFinite => "infinity and NaN are no numbers here; quote it if it is text",
+            NumberFault::NotFinite => "infinity and NaN are no values here; quote it if it is text",
             NumberFault::TooLong => "a number has at most 64 characters; quote it if it is text",
         }
     }

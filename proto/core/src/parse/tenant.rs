@@ -27,7 +27,8 @@ fn no_keys(fields: &Fields<'_>) -> Option<Vec<KeyHash>> {
 }
 
 fn read_keys(field: &Field<'_>) -> Option<Vec<KeyHash>> {
-    let read = |item: Field<'_>| item.fields(&["sha256"])?.required("sha256")?.parsed_unseen(KeyHash::parse);
+    let read =
+        |item: Field<'_>| item.fields_unseen(&["sha256"])?.required("sha256")?.parsed_unseen(KeyHash::parse);
     // Collected first: every key is read, whatever is wrong with another.
     let keys: Vec<Option<KeyHash>> = field.list(1..=KEYS_MAX)?.into_iter().map(read).collect();
     keys.into_iter().collect()

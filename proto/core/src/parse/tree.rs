@@ -1,16 +1,17 @@
 //! A document as a tree whose every node knows its place; the shape before the meaning.
 //!
 //! What would make a small file large or ambiguous is refused here, with its place: anchors, aliases and tags
-//! (they let ten lines expand to gigabytes), depth past [`DEPTH_MAX`], more than [`NODES_MAX`] values, the same
-//! field twice. Never fails as a whole for one bad node where reading on tells the operator more.
+//! (they let ten lines expand to gigabytes), depth past [`DEPTH_MAX`], more than [`NODES_MAX`] values, the
+//! same field twice. Never fails as a whole for one bad node where reading on tells the operator more.
 
 use std::collections::BTreeMap;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError};
 
 use super::Source;
-use super::fields::{Reader, shown};
+use super::fields::Reader;
 use super::scalar::{Scalar, ScalarKind};
+use super::words::path_part;
 
 /// A point in a file, lines and columns from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -145,7 +146,8 @@ impl Builder<'_> {
         self.count(mark)?;
         let scalar = match style {
             ScalarStyle::Plain => Scalar::plain(text).unwrap_or_else(|fault| {
-                self.reader.mistake(mark, "", format!("{}: {}", shown(text), fault.as_str()));
+                // Without the value: which field it is of, and so whether it is secret, is not known here.
+                self.reader.mistake(mark, "", fault.as_str());
                 Scalar::quoted(text)
             }),
             _ => Scalar::quoted(text),
@@ -189,7 +191,7 @@ impl Builder<'_> {
                 if let Some(first) = map.get(&name) {
                     let line = first.mark.line;
                     let what = format!("is given twice, first on line {line}; remove one of them");
-                    self.reader.mistake(mark, super::fields::path_part(&name), what);
+                    self.reader.mistake(mark, path_part(&name), what);
                 } else {
                     map.insert(name, Entry { mark, node });
                 }
@@ -228,10 +230,11 @@ fn check_text<'a>(content: &'a [u8], reader: &Reader) -> Option<&'a str> {
         reader.mistake(mark_after(&text[..at]), "", what);
         return None;
     }
-    // The scanner holds the tokens of a whole flow collection before the tree sees the first: bound them here.
+    // The scanner holds the tokens of a whole flow collection before the tree sees the first: bound them
+    // here.
     let punctuation = text.bytes().filter(|byte| b",:[]{}?&*!".contains(byte)).count();
     if punctuation > PUNCTUATION_MAX {
-        reader.mistake(Mark::START, "", TOO_MANY);
+        reader.mistake(Mark::START, "", TOO_MUCH_PUNCTUATION);
         return None;
     }
     Some(text)
@@ -265,16 +268,23 @@ fn explain(error: &ScanError) -> String {
         ("recursion limit", TOO_DEEP),
         ("tab", "a tab stands where YAML wants spaces; indent with spaces"),
         ("unexpected end of stream", "the quote that opens here is never closed"),
+        ("trailing content after", "text stands behind the closing quote; quote the whole value"),
         (
             "mapping values are not allowed",
             "a `:` too many, or wrong indentation; quote text that contains `: `",
         ),
-        (
-            "invalid Unicode character escape",
-            "half of a surrogate pair; write the character itself, or \\UXXXXXXXX",
-        ),
+        ("invalid Unicode character escape", "half a surrogate pair; write the character, or \\UXXXXXXXX"),
         ("simple key expect", "a field is `name: value`; here the `:` is missing"),
-        ("duplicate version directive", NO_DIRECTIVES),
+        ("misplaced bracket", "a closing bracket without its opening one"),
+        ("expected ','", "a `,` or the closing bracket is missing before this"),
+        ("expected node content", "a value or the closing bracket is missing before this"),
+        ("did not find expected key", "the indentation fits nothing above; align it with its neighbours"),
+        ("expected '-' indicator", "the indentation fits nothing above; align it with its neighbours"),
+        (
+            "expected <document start>",
+            "only one value stands in a document; separate documents with a line ---",
+        ),
+        ("unexpected character", "text that starts with @, ` or % is written in quotes"),
     ];
     match known.iter().find(|(part, _)| info.contains(part)) {
         Some((_, what)) => (*what).into(),
@@ -291,12 +301,13 @@ pub const DEPTH_MAX: usize = 32;
 /// Values in one source: about 100 MB as a tree, the most that reading a file may cost.
 pub const NODES_MAX: usize = 1_000_000;
 
-/// Brackets, commas and colons in one source: two for each value a full source can hold.
-const PUNCTUATION_MAX: usize = 2 * NODES_MAX;
+/// Brackets, commas and colons in one source. Each costs up to 360 bytes of the scanner's tokens while a flow
+/// collection is open (measured with a list of ones), so that a hostile file costs 360 MB and not 6 GB.
+const PUNCTUATION_MAX: usize = 1_000_000;
 
 const NO_ALIASES: &str = "anchors and aliases are not read; write the value out";
 const NO_TAGS: &str = "tags are not read; quote the value if it is text";
-const NO_DIRECTIVES: &str = "directives are not read; remove the line that starts with %";
 const NO_NAME: &str = "a field name is missing before the `:`";
 const TOO_DEEP: &str = "lists and maps are nested more than 32 deep";
+const TOO_MUCH_PUNCTUATION: &str = "the file holds more than 1,000,000 brackets, commas and colons; split it";
 const TOO_MANY: &str = "the file holds more than 1,000,000 values; split it";

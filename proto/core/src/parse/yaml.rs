@@ -1,5 +1,5 @@
-//! Block YAML for people, from canonical JSON. What it writes reads back as the same resource; it never shortens,
-//! reorders lists or adds defaults.
+//! Block YAML for people, from canonical JSON. What it writes reads back as the same resource; it never
+//! shortens, reorders lists or adds defaults.
 
 use super::Source;
 use super::fields::Reader;

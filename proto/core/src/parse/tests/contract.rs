@@ -126,8 +126,10 @@ fn every_mistake_of_a_document_is_told_at_once_with_place_path_value_and_range()
          retry: { attempts: 9, budget_permille: 1200 }\n  strategy: thomson\n",
     );
     let expected = [
-        "f:2:7: name: \"Wrong\": a name is made of a-z, 0-9, '-', '_' and '.', and starts with a letter or digit",
-        "f:4:12: spec.match.modle: there is no such field; did you mean model? There are task_type, model, tenant",
+        "f:2:7: name: \"Wrong\": a name is made of a-z, 0-9, '-', '_' and '.', and starts with a letter or \
+         digit",
+        "f:4:12: spec.match.modle: there is no such field; did you mean model? There are task_type, model, \
+         tenant",
         "f:5:15: spec.candidates: has 0 elements; 1 to 16 are allowed",
         "f:6:22: spec.retry.attempts: 9 is above 8; 1 to 8 is allowed",
         "f:6:42: spec.retry.budget_permille: 1200 is above 1000; 0 to 1000 is allowed",
