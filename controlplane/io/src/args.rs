@@ -1,0 +1,115 @@
+//! The command line of a control plane alone, for `atp-controlplane` and `atp controlplane`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use proto_core::parse::Source;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::Config;
+use crate::data_dir::Env;
+
+/// Runs a control plane: operators' API and data planes' Sync on gRPC, health and metrics on HTTP.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Settings; without it, what the environment and the defaults say
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where resources and tokens are kept [default: $ATP_DATA_DIR, else the settings', else the state
+    /// folder]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// How logs are written, to stderr
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  atp controlplane --config deploy/examples/controlplane.yaml
+  ATP_DATA_DIR=/var/lib/atp atp controlplane --config controlplane.yaml --log-format json
+
+Exit codes: 0 stopped by a signal, 1 failed, 2 wrong usage or settings";
+
+/// Serves until SIGINT or SIGTERM.
+pub fn main(args: &Args) -> ExitCode {
+    start_log(args.log_format);
+    let config = match read(args) {
+        Ok(config) => config,
+        Err(told) => {
+            eprintln!("{told}");
+            return ExitCode::from(2);
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("cannot start the runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(crate::run(config, told_to_stop())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            eprintln!("{fault}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The settings, or what to tell the operator.
+pub fn read(args: &Args) -> Result<Config, String> {
+    let (file, content) = match &args.config {
+        None => (DEFAULTS.to_owned(), Vec::new()),
+        Some(path) => {
+            let file = path.display().to_string();
+            let content = std::fs::read(path).map_err(|error| format!("{file}: {error}"))?;
+            (file, content)
+        }
+    };
+    let source = Source { file: &file, content: &content };
+    match Config::read(&source, args.data_dir.clone(), &Env::of_process()) {
+        Ok((config, warnings)) => {
+            for warning in warnings {
+                tracing::warn!("{warning}");
+            }
+            Ok(config)
+        }
+        Err(mistakes) => Err(mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
+    }
+}
+
+/// Ends with the first SIGINT or SIGTERM.
+pub async fn told_to_stop() {
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        tracing::error!("signals cannot be received; stop the process with SIGKILL");
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+fn start_log(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A log that is set up already is somebody else's choice, and kept.
+    let _ = match format {
+        LogFormat::Text => log.try_init(),
+        LogFormat::Json => log.json().try_init(),
+    };
+}
+
+/// What settings without a file are called in messages.
+const DEFAULTS: &str = "settings";
