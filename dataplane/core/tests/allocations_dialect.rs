@@ -7,6 +7,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use bytes::Bytes;
+use dataplane_core::dialect::openai::StreamReader;
 use dataplane_core::dialect::rope::Rope;
 use dataplane_core::dialect::scan::{Profile, Scanner};
 use dataplane_core::dialect::splice;
@@ -72,4 +73,26 @@ fn a_request_is_scanned_and_spliced_without_a_heap() {
         splice::for_upstream(&Rope::from(body.clone()), &head, &model)
     });
     assert_eq!((count, spliced.count()), (0, 5));
+}
+
+#[test]
+fn a_stream_is_read_and_sent_on_without_a_heap_also_where_events_span_pieces() {
+    let token =
+        "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hi\"},\"finish_reason\":null}]}\n\n";
+    let usage = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":2}}\n\n";
+    let stream = shared(&[token, token, usage, token].concat());
+    let cut = stream.len() / 2;
+    let pieces = [stream.clone(), stream.slice(..cut), stream.slice(cut..)];
+    let mut reader = StreamReader::new(true);
+    let mut out = Rope::new();
+    let mut once = || {
+        for piece in &pieces {
+            reader.push(piece, &mut out).expect("the stream is sound");
+            while out.pop_front().is_some() {}
+        }
+    };
+    // The first time, the place for events that span pieces is made; it is kept.
+    once();
+    let (count, ()) = allocations_of(once);
+    assert_eq!((count, reader.progress().tokens_received), (0, 12));
 }

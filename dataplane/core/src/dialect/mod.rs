@@ -10,6 +10,8 @@
 //! and hands out slices. Nothing here knows an adapter, a socket or the time.
 
 mod json;
+pub mod openai;
 pub mod rope;
 pub mod scan;
 pub mod splice;
+pub mod sse;

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use arrayvec::ArrayVec;
 use bytes::Bytes;
 
 use super::json::Span;
@@ -10,10 +11,9 @@ use super::json::Span;
 /// Pieces of a body, in order. Empty pieces are never kept.
 #[derive(Debug, Clone, Default)]
 pub struct Rope {
-    inline: [Bytes; INLINE],
-    /// The first piece of `inline`, and one past its last.
-    first: usize,
-    last: usize,
+    inline: ArrayVec<Bytes, INLINE>,
+    /// Of `inline`, those that have left.
+    gone: usize,
     /// What came after `inline` was full; in order after it.
     spilled: VecDeque<Bytes>,
     bytes: u64,
@@ -35,7 +35,7 @@ impl Rope {
 
     /// Pieces.
     pub fn count(&self) -> usize {
-        self.last - self.first + self.spilled.len()
+        self.inline.len() - self.gone + self.spilled.len()
     }
 
     pub fn push(&mut self, piece: Bytes) {
@@ -43,30 +43,29 @@ impl Rope {
             return;
         }
         self.bytes += piece.len() as u64;
-        if self.first == self.last {
-            (self.first, self.last) = (0, 0);
-        }
-        if self.last < INLINE && self.spilled.is_empty() {
-            self.inline[self.last] = piece;
-            self.last += 1;
+        if self.spilled.is_empty() && !self.inline.is_full() {
+            self.inline.push(piece);
         } else {
             self.spilled.push_back(piece);
         }
     }
 
     pub fn pop_front(&mut self) -> Option<Bytes> {
-        let piece = if self.first < self.last {
-            self.first += 1;
-            std::mem::take(&mut self.inline[self.first - 1])
-        } else {
-            self.spilled.pop_front()?
+        let piece = match self.inline.get_mut(self.gone) {
+            Some(piece) => std::mem::take(piece),
+            None => self.spilled.pop_front()?,
         };
+        self.gone += 1;
+        if self.gone >= self.inline.len() {
+            self.inline.clear();
+            self.gone = 0;
+        }
         self.bytes -= piece.len() as u64;
         Some(piece)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Bytes> {
-        self.inline[self.first..self.last].iter().chain(&self.spilled)
+        self.inline[self.gone..].iter().chain(&self.spilled)
     }
 
     /// Forgets all pieces; keeps the room for spilled ones.

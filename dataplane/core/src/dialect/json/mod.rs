@@ -164,6 +164,15 @@ impl Lexer {
         }
     }
 
+    /// Ready for another body, as if new.
+    pub fn reset(&mut self) {
+        self.offset = 0;
+        self.step = Step::Start;
+        self.depth = 0;
+        self.quiet = LOUD;
+        self.fault = None;
+    }
+
     /// Reads the next piece. After a fault every further call returns the same one.
     pub fn push<V: Visitor>(&mut self, piece: &[u8], visitor: &mut V) -> Result<(), Fault> {
         if let Some(fault) = self.fault {
@@ -254,13 +263,18 @@ impl Lexer {
             b'{' => self.open(Shape::Object, at, visitor),
             b'[' => self.open(Shape::Array, at, visitor),
             b'-' | b'0'..=b'9' => {
+                if !self.is_loud()
+                    && let Some(length) = number::short_cut(&piece[at..])
+                {
+                    return Ok((at + length, Step::After));
+                }
                 self.token_at = self.offset + at as u64;
                 self.number = Number::default();
                 self.number(piece, at, visitor)
             }
-            b't' => self.begin_literal(Literal::True, piece, at, visitor),
-            b'f' => self.begin_literal(Literal::False, piece, at, visitor),
-            b'n' => self.begin_literal(Literal::Null, piece, at, visitor),
+            b't' => self.begin_literal(Literal::True, b"true", piece, at, visitor),
+            b'f' => self.begin_literal(Literal::False, b"false", piece, at, visitor),
+            b'n' => self.begin_literal(Literal::Null, b"null", piece, at, visitor),
             _ => Err(self.stop(MalformedWhat::Syntax("a value"), at)),
         }
     }
@@ -327,9 +341,10 @@ impl Lexer {
     }
 
     #[inline]
-    fn begin_literal<V: Visitor>(
+    fn begin_literal<V: Visitor, const N: usize>(
         &mut self,
         literal: Literal,
+        word: &[u8; N],
         piece: &[u8],
         at: usize,
         visitor: &mut V,
@@ -337,7 +352,10 @@ impl Lexer {
         self.token_at = self.offset + at as u64;
         self.literal = literal;
         self.matched = 0;
-        self.literal(piece, at, visitor)
+        match piece[at..].first_chunk::<N>() {
+            Some(here) if here == word => self.end_literal(at + N, visitor),
+            _ => self.literal(piece, at, visitor),
+        }
     }
 
     fn literal<V: Visitor>(&mut self, piece: &[u8], at: usize, visitor: &mut V) -> Next {
@@ -352,13 +370,18 @@ impl Lexer {
             self.matched += length as u8;
             return Ok((at + length, Step::Literal));
         }
-        let span = Span { start: self.token_at, end: self.offset + (at + length) as u64 };
+        self.end_literal(at + length, visitor)
+    }
+
+    #[inline]
+    fn end_literal<V: Visitor>(&mut self, at: usize, visitor: &mut V) -> Next {
+        let span = Span { start: self.token_at, end: self.offset + at as u64 };
         if self.is_loud()
             && let Err(fault) = visitor.literal(self.literal, span)
         {
             return Err(self.refuse(fault));
         }
-        Ok((at + length, Step::After))
+        Ok((at, Step::After))
     }
 
     /// Whether the visitor is told about what stands here.

@@ -89,16 +89,31 @@ impl Lexer {
     pub(super) fn number<V: Visitor>(&mut self, piece: &[u8], mut at: usize, visitor: &mut V) -> Next {
         // A copy for the loop: its fields stay in registers.
         let mut number = self.number;
+        // Digits count only where somebody is told their sum.
         let is_loud = self.is_loud();
-        while let Some(&byte) = piece.get(at) {
-            match number.step(byte, is_loud) {
-                Some(part) => number.part = part,
+        loop {
+            if let Part::Whole | Part::Fraction = number.part {
+                let run = digits(&piece[at..]);
+                if is_loud {
+                    let is_fraction = number.part == Part::Fraction;
+                    piece[at..at + run].iter().for_each(|&byte| number.value.add(byte - b'0', is_fraction));
+                }
+                at += run;
+            }
+            let Some(&byte) = piece.get(at) else {
+                self.number = number;
+                return Ok((at, Step::Number));
+            };
+            match number.next(byte) {
+                // The first digit of a run is read again, with the run.
+                Some(part @ (Part::Whole | Part::Fraction)) => number.part = part,
+                Some(part) => {
+                    number.part = part;
+                    at += 1;
+                }
                 None => return self.end_number(number, at, visitor),
             }
-            at += 1;
         }
-        self.number = number;
-        Ok((at, Step::Number))
     }
 
     /// `at`: the byte that is no part of the number; it is read again.
@@ -116,33 +131,43 @@ impl Lexer {
     }
 }
 
+/// Where a number ends that ends in these bytes, for the many that nobody is told about (embeddings are made
+/// of them); `None`: it takes a closer look.
+#[inline]
+pub(super) fn short_cut(bytes: &[u8]) -> Option<usize> {
+    let mut at = usize::from(bytes.first() == Some(&b'-'));
+    at += match bytes.get(at)? {
+        b'0' => 1,
+        b'1'..=b'9' => digits(&bytes[at..]),
+        _ => return None,
+    };
+    if bytes.get(at) == Some(&b'.') {
+        let run = digits(&bytes[at + 1..]);
+        at += 1 + run;
+        if run == 0 {
+            return None;
+        }
+    }
+    matches!(bytes.get(at)?, b',' | b']' | b'}' | b' ' | b'\n').then_some(at)
+}
+
+#[inline]
+fn digits(bytes: &[u8]) -> usize {
+    bytes.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(bytes.len())
+}
+
 impl Number {
-    /// `None`: `byte` is no part of it. Digits count only where somebody is told their sum.
+    /// The part `byte` belongs to; `None`: no part of the number.
     #[inline]
-    fn step(&mut self, byte: u8, counts: bool) -> Option<Part> {
-        let digit = byte.wrapping_sub(b'0');
+    fn next(&mut self, byte: u8) -> Option<Part> {
         Some(match (self.part, byte) {
-            (Part::Whole, b'0'..=b'9') => {
-                if counts {
-                    self.value.add(digit, false);
-                }
-                Part::Whole
-            }
-            (Part::Point | Part::Fraction, b'0'..=b'9') => {
-                if counts {
-                    self.value.add(digit, true);
-                }
-                Part::Fraction
-            }
             (Part::Begin, b'-') => {
                 self.value.negative = true;
                 Part::Minus
             }
             (Part::Begin | Part::Minus, b'0') => Part::Zero,
-            (Part::Begin | Part::Minus, b'1'..=b'9') => {
-                self.value.add(digit, false);
-                Part::Whole
-            }
+            (Part::Begin | Part::Minus, b'1'..=b'9') => Part::Whole,
+            (Part::Point, b'0'..=b'9') => Part::Fraction,
             (Part::Zero | Part::Whole, b'.') => Part::Point,
             (Part::Zero | Part::Whole | Part::Fraction, b'e' | b'E') => Part::E,
             (Part::E, b'+' | b'-') => {
@@ -150,7 +175,7 @@ impl Number {
                 Part::Sign
             }
             (Part::E | Part::Sign | Part::Power, b'0'..=b'9') => {
-                self.power = (self.power * 10 + i64::from(digit)).min(POWER_MAX);
+                self.power = (self.power * 10 + i64::from(byte - b'0')).min(POWER_MAX);
                 Part::Power
             }
             _ => return None,

@@ -5,15 +5,18 @@
 /// of several bytes.
 #[inline]
 pub(super) fn plain_run(bytes: &[u8]) -> usize {
-    let mut at = 0;
-    // Most strings of a body are short; two words find their end before a block would pay.
-    for _ in 0..2 {
-        let Some(word) = bytes[at..].first_chunk() else { return at + plain_tail(&bytes[at..]) };
-        match first_special(*word) {
-            Some(found) => return at + found,
-            None => at += WORD,
+    // Most strings of a body are short: two words find their end before a block would pay.
+    for at in [0, WORD] {
+        let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk()) else { break };
+        if let Some(found) = first_special(*word) {
+            return at + found;
         }
     }
+    long_run(bytes)
+}
+
+fn long_run(bytes: &[u8]) -> usize {
+    let mut at = 0;
     while let Some(block) = bytes[at..].first_chunk::<BLOCK>()
         && !has_special(block)
     {

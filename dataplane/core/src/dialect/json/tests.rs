@@ -408,3 +408,14 @@ fn a_fault_stays() {
     assert_eq!(lexer.push(b"}", &mut over), Err(first));
     assert_eq!(lexer.finish(), Err(first));
 }
+
+#[test]
+fn a_reset_reader_is_as_new() {
+    let mut lexer = Lexer::new();
+    let mut over = Over(Vec::new(), false);
+    lexer.push(br#"{"a":["\ud83d"#, &mut over).unwrap();
+    lexer.reset();
+    over.1 = false;
+    lexer.push(br#"{"a":["b"]}"#, &mut over).unwrap();
+    assert_eq!(lexer.finish(), Ok(11));
+}

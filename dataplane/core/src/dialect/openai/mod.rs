@@ -1,0 +1,220 @@
+//! OpenAI's answers on their way through: a stream event by event, or a whole answer piece by piece. Reads
+//! what billing, limits and a sound end need (tokens as they come, usage, finish reasons, errors) and leaves
+//! the bytes as they are. The only thing it takes out is the usage event the caller did not ask for.
+//!
+//! It never refuses an event it does not understand: that passes through, counted as [`Progress::unread`].
+
+mod reading;
+
+#[cfg(test)]
+mod tests;
+
+use bytes::Bytes;
+
+use self::reading::Reading;
+use super::json::{Lexer, Span, unescape};
+use super::rope::Rope;
+use super::sse::{Event, Splitter, Verdict};
+use crate::bill::Usage;
+use crate::fault::Fault;
+
+/// Reads one stream of `chat.completion.chunk` or text completion events.
+#[derive(Debug)]
+pub struct StreamReader {
+    splitter: Splitter,
+    judge: Judge,
+}
+
+/// What has come so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// Events with something the model produced. Upstreams send a token an event, or a few: the least that
+    /// came.
+    pub tokens_received: u64,
+    /// As the upstream reported it last.
+    pub usage: Option<Usage>,
+    /// `data: [DONE]` came.
+    pub is_done: bool,
+    /// An event with an error came, and was sent on.
+    pub has_error: bool,
+    /// Events whose data is no JSON object.
+    pub unread: u64,
+    /// Choices that appeared, and those with a finish reason: bit by index.
+    seen: u128,
+    finished: u128,
+}
+
+/// How a stream ended, and what the relay owes the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamEnd {
+    /// The caller has all of it: end cleanly.
+    Complete,
+    /// All of it but the last event: send [`DONE`], then end cleanly.
+    CompleteWithoutDone,
+    /// It broke off: send an error event, then abort the body. Never end cleanly: official clients take that
+    /// for a complete answer.
+    Truncated,
+    /// The upstream said an error and the caller has it: abort the body.
+    Errored,
+}
+
+/// What ends a stream.
+pub const DONE: &[u8] = b"data: [DONE]\n\n";
+
+impl StreamReader {
+    /// `drop_usage`: the caller did not ask for a usage event, so the one without choices is taken out.
+    pub fn new(drop_usage: bool) -> StreamReader {
+        let judge = Judge { lexer: Lexer::new(), drop_usage, progress: Progress::default() };
+        StreamReader { splitter: Splitter::new(), judge }
+    }
+
+    /// Reads the next piece; what can be sent on of it, whole events only, is appended to `out`.
+    ///
+    /// # Errors
+    /// `Garbled`: an event is longer than [`super::sse::EVENT_BYTES_MAX`].
+    pub fn push(&mut self, piece: &Bytes, out: &mut Rope) -> Result<(), Fault> {
+        self.splitter.push(piece, out, |event| self.judge.read(event, |_| ()))
+    }
+
+    /// As [`StreamReader::push`] for an answer in other words: nothing is sent on; `text` is given each piece
+    /// of text as it stands between its quotes, escapes and all. Such pieces may be joined; [`unescape`]
+    /// makes them plain.
+    ///
+    /// # Errors
+    /// As [`StreamReader::push`].
+    pub fn push_text(&mut self, piece: &Bytes, mut text: impl FnMut(&[u8])) -> Result<(), Fault> {
+        let mut nowhere = Rope::new();
+        self.splitter.push(piece, &mut nowhere, |event| {
+            self.judge.read(event, &mut text);
+            Verdict::Drop
+        })
+    }
+
+    pub fn progress(&self) -> &Progress {
+        &self.judge.progress
+    }
+
+    /// The body of the answer ended: `clean`, or cut.
+    pub fn end(&mut self, clean: bool) -> StreamEnd {
+        let progress = &self.judge.progress;
+        if progress.has_error {
+            return StreamEnd::Errored;
+        }
+        if progress.is_done {
+            return StreamEnd::Complete;
+        }
+        // Some servers leave out the blank line after their last event.
+        let done_at_last = self.splitter.tail().is_some_and(|event| is_done(event.data));
+        if clean && (done_at_last || progress.is_finished()) {
+            self.judge.progress.is_done |= done_at_last;
+            return StreamEnd::CompleteWithoutDone;
+        }
+        StreamEnd::Truncated
+    }
+}
+
+impl Progress {
+    /// The model has produced something.
+    pub fn has_first_token(&self) -> bool {
+        self.tokens_received > 0
+    }
+
+    /// Every choice that appeared has its finish reason.
+    pub fn is_finished(&self) -> bool {
+        self.seen != 0 && self.seen == self.finished
+    }
+}
+
+/// Reads events and says what becomes of them.
+#[derive(Debug)]
+struct Judge {
+    lexer: Lexer,
+    drop_usage: bool,
+    progress: Progress,
+}
+
+impl Judge {
+    fn read(&mut self, event: Event<'_>, text: impl FnOnce(&[u8])) -> Verdict {
+        let Some(data) = event.data else { return Verdict::Forward };
+        let mut reading = Reading::new();
+        self.lexer.reset();
+        let sound = self.lexer.push(data, &mut reading).and_then(|()| self.lexer.finish());
+        let progress = &mut self.progress;
+        progress.has_error |= event.name == b"error";
+        if sound.is_err() {
+            match is_done(event.data) {
+                true => progress.is_done = true,
+                false => progress.unread += 1,
+            }
+            return Verdict::Forward;
+        }
+        progress.tokens_received += u64::from(reading.has_token);
+        progress.has_error |= reading.is_error;
+        progress.seen |= reading.seen;
+        progress.finished |= reading.finished;
+        let usage = reading.usage();
+        progress.usage = usage.or(progress.usage);
+        if let Some(Span { start, end }) = reading.text {
+            text(&data[start as usize + 1..end as usize - 1]);
+        }
+        let is_usage_only = usage.is_some() && !reading.has_choices && !reading.is_error;
+        if self.drop_usage && is_usage_only { Verdict::Drop } else { Verdict::Forward }
+    }
+}
+
+fn is_done(data: Option<&[u8]>) -> bool {
+    data.is_some_and(|data| data.trim_ascii() == b"[DONE]")
+}
+
+/// Reads an answer that is not streamed, of any length, piece by piece as it is relayed.
+#[derive(Debug)]
+pub struct BodyReader {
+    lexer: Lexer,
+    reading: Reading,
+}
+
+/// What an answer that is not streamed says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    pub usage: Option<Usage>,
+    /// It is an error, whatever its status says.
+    pub is_error: bool,
+    /// It is one complete JSON object.
+    pub is_sound: bool,
+}
+
+impl BodyReader {
+    pub fn new() -> BodyReader {
+        BodyReader { lexer: Lexer::new(), reading: Reading::new() }
+    }
+
+    /// Reads the next piece.
+    pub fn push(&mut self, piece: &[u8]) {
+        // Whether it is sound is asked once, at the end; a lexer that failed does no more work.
+        let _ = self.lexer.push(piece, &mut self.reading);
+    }
+
+    /// The answer is complete.
+    pub fn end(&mut self) -> Answer {
+        let is_sound = self.lexer.finish().is_ok();
+        Answer { usage: self.reading.usage(), is_error: self.reading.is_error, is_sound }
+    }
+}
+
+impl Default for BodyReader {
+    fn default() -> BodyReader {
+        BodyReader::new()
+    }
+}
+
+/// Appends the text of one event's data, or of a whole answer, to `out`; false where it has none.
+pub fn text_of(data: &[u8], out: &mut Vec<u8>) -> bool {
+    let mut reading = Reading::new();
+    let mut lexer = Lexer::new();
+    let sound = lexer.push(data, &mut reading).and_then(|()| lexer.finish()).is_ok();
+    let text = reading.text.filter(|_| sound);
+    if let Some(Span { start, end }) = text {
+        unescape(&data[start as usize + 1..end as usize - 1], out);
+    }
+    text.is_some()
+}
