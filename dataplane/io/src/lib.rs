@@ -1,0 +1,27 @@
+//! Acts: sockets, timers, files, logs and metrics of the data plane. Feeds `dataplane-core` and obeys it.
+//!
+//! Rooms, in the order a request meets them: [`listen`] and [`serve`] (bytes to requests), [`drive`] and [`attempt`]
+//! (runs an exchange), [`upstream`] (adapters), [`relay`] (answers on their way), [`charge`] (what they cost). Beside
+//! the path: [`source`] (where sets come from), [`admin`], [`telemetry`], [`drain`].
+
+pub mod admin;
+pub mod app;
+pub mod attempt;
+pub mod charge;
+pub mod clock;
+pub mod config;
+pub mod drain;
+pub mod drive;
+pub mod explain;
+pub mod listen;
+pub mod relay;
+pub mod run;
+pub mod runtime;
+pub mod serve;
+pub mod served;
+pub mod source;
+pub mod telemetry;
+pub mod timing;
+pub mod upstream;
+pub mod words;
+pub mod worker;

@@ -111,6 +111,11 @@ impl Exchange {
         self.deadline
     }
 
+    /// Another attempt may follow the one just started.
+    pub fn has_more(&self) -> bool {
+        self.next < self.plan.offers.len()
+    }
+
     /// Attempts that took the place of nothing: started because the first was slow.
     pub fn escalations(&self) -> u8 {
         self.escalations

@@ -1,0 +1,254 @@
+//! The data plane's own settings: a file, environment variables over it, flags over both. Every mistake at once.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use proto_core::parse::{Field, Fields, Mistake, Source, config};
+use proto_core::units::Permille;
+
+use crate::drain::Times;
+
+/// How one data plane runs. What it serves is not here: that comes from a resources file or the control plane.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Cleartext HTTP/1.1 and h2c for clients. The first must bind; the others are taken where the port is free.
+    pub http: Vec<SocketAddr>,
+    pub admin: SocketAddr,
+    /// Serving threads.
+    pub workers: usize,
+    /// Where the last known good set is kept.
+    pub data_dir: PathBuf,
+    pub origin: Origin,
+    /// Unique among the data planes of a control plane.
+    pub node: String,
+    pub limits: Limits,
+    pub drain: Times,
+    /// How often `cheapest_acceptable` puts another candidate second.
+    pub explore: Permille,
+}
+
+/// Where the resources come from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Origin {
+    /// A file, read again when it changes.
+    File(PathBuf),
+    ControlPlane {
+        url: String,
+        /// Sent as a bearer token; read again at each connection.
+        token_file: Option<PathBuf>,
+    },
+}
+
+/// What one client may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections of all clients.
+    pub connections: u32,
+    /// Of a request's body.
+    pub body_bytes: u64,
+    /// Of `/v1/ask`'s prompt.
+    pub prompt_chars: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { connections: 16_384, body_bytes: 4 * 1024 * 1024, prompt_chars: 6000 }
+    }
+}
+
+/// Environment variables, as a lookup so that tests need none.
+pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+impl Config {
+    /// The settings of `atp up` before anything is changed: loopback, all cores.
+    pub fn local(data_dir: PathBuf, origin: Origin) -> Config {
+        Config {
+            http: vec![SocketAddr::new(LOOPBACK, PORT)],
+            admin: SocketAddr::new(LOOPBACK, ADMIN_PORT),
+            workers: std::thread::available_parallelism().map_or(1, usize::from),
+            data_dir,
+            origin,
+            node: "local".into(),
+            limits: Limits::default(),
+            drain: Times::default(),
+            explore: Permille(50),
+        }
+    }
+
+    /// From a file and the environment, with warnings. `folder`: what relative paths in the file start from.
+    pub fn read(source: &Source<'_>, folder: &Path, env: Env<'_>) -> Result<(Config, Vec<Mistake>), Vec<Mistake>> {
+        let (mut read, warnings) = config(source, KNOWN, |fields| Some(file(&fields, folder, env)))?;
+        let mut mistakes = Vec::new();
+        read.config.environment(env, &mut read.cleartext, &mut mistakes);
+        read.config.check_cleartext(read.cleartext, &mut mistakes);
+        if mistakes.is_empty() { Ok((read.config, warnings)) } else { Err(mistakes) }
+    }
+
+    /// For `atp up`, whose settings are flags and environment alone.
+    pub fn with_environment(mut self, env: Env<'_>) -> Result<Config, Vec<Mistake>> {
+        let (mut cleartext, mut mistakes) = (false, Vec::new());
+        self.environment(env, &mut cleartext, &mut mistakes);
+        self.check_cleartext(cleartext, &mut mistakes);
+        if mistakes.is_empty() { Ok(self) } else { Err(mistakes) }
+    }
+
+    fn environment(&mut self, env: Env<'_>, cleartext: &mut bool, mistakes: &mut Vec<Mistake>) {
+        let mut wrong = |name: &str, what: &str| {
+            mistakes.push(Mistake { place: None, path: name.into(), what: what.into() });
+        };
+        match env("ROUTER_HOST").map(|host| host.parse::<IpAddr>()) {
+            Some(Ok(host)) => self.http[0].set_ip(host),
+            Some(Err(_)) => wrong("ROUTER_HOST", "is no IP address"),
+            None => {}
+        }
+        match env("ROUTER_PORT").map(|port| port.parse::<u16>()) {
+            Some(Ok(port)) => self.http[0].set_port(port),
+            Some(Err(_)) => wrong("ROUTER_PORT", "is no port number from 0 to 65535"),
+            None => {}
+        }
+        match env("ROUTER_WORKERS").map(|workers| workers.parse::<usize>()) {
+            Some(Ok(workers @ 1..=WORKERS_MAX)) => self.workers = workers,
+            Some(_) => wrong("ROUTER_WORKERS", "is no number from 1 to 1024"),
+            None => {}
+        }
+        match env("ROUTER_MAX_PROMPT_CHARS").map(|chars| chars.parse::<u32>()) {
+            Some(Ok(chars @ 1..=100_000)) => self.limits.prompt_chars = chars,
+            Some(_) => wrong("ROUTER_MAX_PROMPT_CHARS", "is no number from 1 to 100000"),
+            None => {}
+        }
+        match env("ROUTER_EXPLORE_P").map(|share| share.parse::<f64>()) {
+            Some(Ok(share)) if (0.0..=1.0).contains(&share) => {
+                self.explore = Permille((share * 1000.0).round() as u16);
+            }
+            Some(_) => wrong("ROUTER_EXPLORE_P", "is no number from 0 to 1"),
+            None => {}
+        }
+        match env("ATP_CLEARTEXT").as_deref() {
+            Some("allowed") => *cleartext = true,
+            Some("loopback") | None => {}
+            Some(_) => wrong("ATP_CLEARTEXT", "is neither `loopback` nor `allowed`"),
+        }
+    }
+
+    fn check_cleartext(&self, allowed: bool, mistakes: &mut Vec<Mistake>) {
+        let mut open = |path: &str, address: SocketAddr| {
+            if !allowed && !address.ip().is_loopback() {
+                let what = format!(
+                    "{address} is not loopback and would carry keys and prompts in cleartext; \
+                     listen on 127.0.0.1, or set `listen.cleartext: allowed` (ATP_CLEARTEXT=allowed)"
+                );
+                mistakes.push(Mistake { place: None, path: path.into(), what });
+            }
+        };
+        self.http.iter().for_each(|address| open("listen.http", *address));
+        open("listen.admin", self.admin);
+    }
+}
+
+struct Read {
+    config: Config,
+    cleartext: bool,
+}
+
+fn file(fields: &Fields<'_>, folder: &Path, env: Env<'_>) -> Read {
+    let data_dir = fields.optional("data_dir").and_then(|field| field.text().map(|path| folder.join(path)));
+    let origin = origin(fields, folder, env);
+    let mut config = Config::local(data_dir.unwrap_or_else(|| default_data_dir(env)), origin);
+    let mut cleartext = false;
+    if let Some(listen) = fields.optional("listen").and_then(|f| f.fields(&["http", "also", "admin", "cleartext"])) {
+        set(&mut config.http[0], listen.optional("http"), address);
+        let also = listen.optional("also").and_then(|field| field.list(0..=16)).unwrap_or_default();
+        config.http.extend(also.into_iter().filter_map(address));
+        set(&mut config.admin, listen.optional("admin"), address);
+        let table = [("loopback", false), ("allowed", true)];
+        set(&mut cleartext, listen.optional("cleartext"), |field| field.one_of(&table));
+    }
+    set(&mut config.workers, fields.optional("workers"), |field| {
+        field.whole(1..=WORKERS_MAX as u64).and_then(|workers| usize::try_from(workers).ok())
+    });
+    set(&mut config.node, fields.optional("node"), |field| field.text().map(Into::into));
+    if let Some(limits) =
+        fields.optional("limits").and_then(|f| f.fields(&["connections", "body_bytes", "prompt_chars"]))
+    {
+        set(&mut config.limits.connections, limits.optional("connections"), |f| f.whole(1..=1_000_000u32));
+        set(&mut config.limits.body_bytes, limits.optional("body_bytes"), |f| f.whole(1024..=1u64 << 30));
+        set(&mut config.limits.prompt_chars, limits.optional("prompt_chars"), |f| f.whole(1..=100_000u32));
+    }
+    if let Some(drain) = fields.optional("drain").and_then(|field| field.fields(&["delay_ms", "grace_ms"])) {
+        set(&mut config.drain.delay, drain.optional("delay_ms"), |field| field.millis(0..=600_000));
+        set(&mut config.drain.grace, drain.optional("grace_ms"), |field| field.millis(0..=3_600_000));
+    }
+    set(&mut config.explore, fields.optional("explore_permille"), |field| {
+        field.whole(0..=1000u16).map(Permille)
+    });
+    Read { config, cleartext }
+}
+
+fn origin(fields: &Fields<'_>, folder: &Path, env: Env<'_>) -> Origin {
+    let resources = fields.optional("resources");
+    let control = fields.optional("control_plane");
+    match (resources, control) {
+        (Some(_), Some(control)) => {
+            control.mistake("stands beside `resources`; name the file or the control plane, not both");
+            Origin::File(PathBuf::new())
+        }
+        (Some(file), None) => Origin::File(file.text().map(|path| folder.join(path)).unwrap_or_default()),
+        (None, Some(control)) => {
+            let read = control.fields(&["url", "token_file"]);
+            let url = read.as_ref().and_then(|read| read.required("url")?.parsed(control_url));
+            let token = read.as_ref().and_then(|read| read.optional("token_file")?.text());
+            let token_file = token.map_or_else(|| default_data_dir(env).join(TOKEN_FILE), |path| folder.join(path));
+            Origin::ControlPlane { url: url.unwrap_or_default(), token_file: Some(token_file) }
+        }
+        (None, None) => {
+            fields.mistake("names neither `resources: FILE` nor `control_plane: { url: … }`; one of them is needed");
+            Origin::File(PathBuf::new())
+        }
+    }
+}
+
+fn set<'r, T>(place: &mut T, field: Option<Field<'r>>, read: impl FnOnce(Field<'r>) -> Option<T>) {
+    if let Some(value) = field.and_then(read) {
+        *place = value;
+    }
+}
+
+fn address(field: Field<'_>) -> Option<SocketAddr> {
+    field.parsed(|text| text.parse().map_err(|_| "an address is written 127.0.0.1:7443 or [::1]:7443"))
+}
+
+fn control_url(url: &str) -> Result<String, &'static str> {
+    let loopback = ["http://127.", "http://[::1]", "http://localhost"].iter().any(|start| url.starts_with(start));
+    match url.starts_with("http://") {
+        true if loopback => Ok(url.into()),
+        true => Err("cleartext to the control plane is only for loopback"),
+        false => Err("a control plane's address is written http://127.0.0.1:7440"),
+    }
+}
+
+/// `$ATP_DATA_DIR`, else `atp` in the user's folder for state.
+pub fn default_data_dir(env: Env<'_>) -> PathBuf {
+    let state = || env("XDG_STATE_HOME").filter(|path| path.starts_with('/')).map(PathBuf::from);
+    let home = || env("HOME").map(|home| PathBuf::from(home).join(".local/state"));
+    let state = || state().or_else(home).unwrap_or_else(std::env::temp_dir).join("atp");
+    env("ATP_DATA_DIR").filter(|path| !path.is_empty()).map_or_else(state, PathBuf::from)
+}
+
+/// In the data folder: what a data plane shows its control plane.
+pub const TOKEN_FILE: &str = "dataplane.token";
+/// More threads than this are a typing error.
+const WORKERS_MAX: usize = 1024;
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const PORT: u16 = 7443;
+const ADMIN_PORT: u16 = 7445;
+const KNOWN: &[&str] = &[
+    "listen",
+    "workers",
+    "node",
+    "data_dir",
+    "resources",
+    "control_plane",
+    "limits",
+    "drain",
+    "explore_permille",
+];

@@ -1,0 +1,256 @@
+//! Moves an answer from an adapter to its caller, piece by piece, as it comes. Holds back at most one unfinished event.
+//! A broken answer is never ended cleanly: the caller gets an error it can read, then the end of its connection.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use dataplane_core::bill::Usage;
+use dataplane_core::dialect::openai::{BodyReader, DONE, StreamEnd, StreamReader};
+use dataplane_core::dialect::rope::Rope;
+use dataplane_core::fault::{Fault, Kind, Retry};
+use proto_core::units::Moment;
+use tokio::time::{Sleep, sleep_until};
+
+use crate::charge::Charge;
+use crate::clock;
+use crate::drain::Phase;
+use crate::timing::Timing;
+use crate::upstream::UpstreamBody;
+use crate::worker::Worker;
+
+/// One answer on its way.
+#[derive(Debug)]
+pub struct Relay {
+    worker: Arc<Worker>,
+    body: UpstreamBody,
+    lens: Lens,
+    /// Ready for the caller.
+    out: Rope,
+    charge: Charge,
+    /// Tokens of the prompt as they were estimated, for answers whose upstream never says.
+    input_estimate: u64,
+    timing: Timing,
+    idle: Duration,
+    deadline: Moment,
+    last_piece_at: Moment,
+    timer: Option<Pin<Box<Sleep>>>,
+    state: State,
+}
+
+/// How the answer is read.
+#[derive(Debug)]
+pub enum Lens {
+    /// Event by event.
+    Events(StreamReader),
+    /// As one: an answer without a stream that is too long to hold.
+    Body(BodyReader),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Flowing,
+    /// Complete; what is in `out` is the last.
+    Ending,
+    /// The error is in `out`, or written; once it is, let it leave before the end.
+    Broken(Fault),
+    Leaving,
+    Over,
+}
+
+/// The answer ends here and is not complete: the connection must show it.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer was cut: {}", .0.code())]
+pub struct Cut(pub Fault);
+
+/// What a relay is made of.
+#[derive(Debug)]
+pub struct Parts {
+    pub worker: Arc<Worker>,
+    pub body: UpstreamBody,
+    pub lens: Lens,
+    pub first: Rope,
+    pub charge: Charge,
+    pub input_estimate: u64,
+    pub timing: Timing,
+    pub idle: Duration,
+    pub deadline: Moment,
+}
+
+impl Relay {
+    pub fn new(parts: Parts) -> Relay {
+        let Parts { worker, body, lens, first, charge, input_estimate, timing, idle, deadline } = parts;
+        Relay {
+            worker,
+            body,
+            lens,
+            out: first,
+            charge,
+            input_estimate,
+            timing,
+            idle,
+            deadline,
+            last_piece_at: clock::now(),
+            timer: None,
+            state: State::Flowing,
+        }
+    }
+
+    /// The next piece for the caller; `None` at a complete end.
+    ///
+    /// `say`: the error in the caller's words, put before the cut.
+    pub fn poll_piece(
+        &mut self,
+        cx: &mut Context<'_>,
+        say: impl FnOnce(Fault) -> Bytes,
+    ) -> Poll<Option<Result<Bytes, Cut>>> {
+        loop {
+            if let Some(piece) = self.out.pop_front() {
+                return Poll::Ready(Some(Ok(piece)));
+            }
+            match self.state {
+                State::Flowing => {}
+                State::Ending => {
+                    self.state = State::Over;
+                    self.settle();
+                    self.charge.on_success();
+                    self.timing.on_end(&self.worker);
+                    return Poll::Ready(None);
+                }
+                State::Broken(fault) => {
+                    self.state = State::Leaving;
+                    self.settle();
+                    self.on_broken(fault);
+                    // Where the upstream said so itself, its words were relayed already.
+                    if fault.kind != Kind::StreamError {
+                        return Poll::Ready(Some(Ok(say(fault))));
+                    }
+                }
+                State::Leaving => {
+                    // Once more around, so that the error is written before the connection ends.
+                    self.state = State::Over;
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                State::Over => {
+                    let fault = Fault::upstream(Kind::Truncated, Retry::Never);
+                    return Poll::Ready(Some(Err(Cut(fault))));
+                }
+            }
+            match ready!(self.poll_upstream(cx)) {
+                Ok(()) => {}
+                Err(fault) => self.state = State::Broken(fault),
+            }
+        }
+    }
+
+    /// What the answer has used so far.
+    pub fn charge(&mut self) -> &mut Charge {
+        self.settle();
+        &mut self.charge
+    }
+
+    fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        if self.worker.shared.is_past(Phase::Closing) {
+            return Poll::Ready(Err(Fault::proxy(Kind::Draining)));
+        }
+        match self.body.poll_data(cx) {
+            Poll::Ready(Some(Ok(piece))) => {
+                self.last_piece_at = clock::now();
+                Poll::Ready(self.on_piece(piece))
+            }
+            Poll::Ready(Some(Err(fault))) => Poll::Ready(Err(fault)),
+            Poll::Ready(None) => Poll::Ready(self.on_upstream_end()),
+            Poll::Pending => self.poll_deadline(cx).map(Err),
+        }
+    }
+
+    fn on_piece(&mut self, piece: Bytes) -> Result<(), Fault> {
+        match &mut self.lens {
+            Lens::Events(reader) => {
+                reader.push(&piece, &mut self.out)?;
+                match reader.progress().has_error {
+                    // The upstream's own words were relayed; what follows is the cut.
+                    true => Err(Fault::upstream(Kind::StreamError, Retry::Never)),
+                    false => Ok(()),
+                }
+            }
+            Lens::Body(reader) => {
+                reader.push(&piece);
+                self.out.push(piece);
+                Ok(())
+            }
+        }
+    }
+
+    fn on_upstream_end(&mut self) -> Result<(), Fault> {
+        self.state = State::Ending;
+        match &mut self.lens {
+            Lens::Body(reader) => {
+                if let Some(usage) = reader.end().usage {
+                    self.charge.set_usage(usage);
+                }
+                Ok(())
+            }
+            Lens::Events(reader) => match reader.end(true) {
+                StreamEnd::Complete => Ok(()),
+                StreamEnd::CompleteWithoutDone => {
+                    self.out.push(Bytes::from_static(DONE));
+                    Ok(())
+                }
+                StreamEnd::Truncated => Err(Fault::upstream(Kind::Truncated, Retry::Never)),
+                StreamEnd::Errored => Err(Fault::upstream(Kind::StreamError, Retry::Never)),
+            },
+        }
+    }
+
+    /// Nothing came. Too long? The timer is looked at when it fires, not moved with every piece.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Fault> {
+        loop {
+            let due = (self.last_piece_at + self.idle).min(self.deadline);
+            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(clock::instant(due))));
+            ready!(timer.as_mut().poll(cx));
+            let now = clock::now();
+            if now >= self.deadline {
+                return Poll::Ready(Fault::upstream(Kind::DeadlineExceeded, Retry::Never));
+            }
+            if now >= due {
+                return Poll::Ready(Fault::upstream(Kind::IdleTimeout, Retry::Never));
+            }
+            timer.as_mut().reset(clock::instant(due));
+        }
+    }
+
+    /// Tells the bill what is known: what the upstream reported, else what was received.
+    fn settle(&mut self) {
+        if let Lens::Events(reader) = &self.lens {
+            let progress = reader.progress();
+            self.charge.set_usage(progress.usage.unwrap_or(Usage {
+                input: self.input_estimate,
+                output: progress.tokens_received,
+                estimated: true,
+                ..Usage::default()
+            }));
+        }
+    }
+
+    fn on_broken(&mut self, fault: Fault) {
+        self.charge.on_fault(fault);
+        self.worker.tally.streams_broken.one();
+        self.worker.tally.error(fault);
+        self.timing.on_end(&self.worker);
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        if matches!(self.state, State::Flowing | State::Ending) {
+            // The caller went away. The body's drop cancels the work upstream.
+            self.settle();
+            self.worker.tally.cancelled.one();
+            self.worker.tally.error(Fault::client(Kind::ClientGone));
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! What goes back to a client: an answer's body in its forms, and a fault in the caller's words.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use dataplane_core::dialect::rope::Rope;
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+
+use super::guard::Stage;
+use super::headers::{X_ATP_COST, X_REQUEST_ID, number};
+use super::pump::Pumped;
+use crate::relay::{Cut, Relay};
+use crate::words::{Dialect, Telling};
+
+/// A body on its way out.
+pub struct AnswerBody {
+    form: Form,
+    /// Told when the answer is out, so that the connection waits for the next request.
+    stage: Option<Arc<Stage>>,
+}
+
+enum Form {
+    Whole(Rope),
+    /// Read from upstream as the client takes it: one HTTP/1.1 connection each way.
+    Relayed { relay: Box<Relay>, telling: Box<Telling>, trailers: Trailers },
+    /// Read from upstream by a task, since somebody else shares its connection.
+    Pumped(Pumped),
+}
+
+/// The cost of a stream is known when it is over; it goes into a trailer where the client takes one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trailers {
+    Unwanted,
+    Due,
+}
+
+impl AnswerBody {
+    pub fn whole(rope: Rope) -> AnswerBody {
+        AnswerBody { form: Form::Whole(rope), stage: None }
+    }
+
+    pub fn text(text: impl Into<Bytes>) -> AnswerBody {
+        AnswerBody::whole(Rope::from(text.into()))
+    }
+
+    pub fn relayed(relay: Relay, telling: Telling, trailers: Trailers) -> AnswerBody {
+        let form = Form::Relayed { relay: Box::new(relay), telling: Box::new(telling), trailers };
+        AnswerBody { form, stage: None }
+    }
+
+    pub fn pumped(pumped: Pumped) -> AnswerBody {
+        AnswerBody { form: Form::Pumped(pumped), stage: None }
+    }
+
+    /// Tells `stage` when this body is done or dropped.
+    pub fn on(mut self, stage: &Arc<Stage>) -> AnswerBody {
+        self.stage = Some(Arc::clone(stage));
+        self
+    }
+}
+
+impl Drop for AnswerBody {
+    fn drop(&mut self) {
+        if let Some(stage) = &self.stage {
+            stage.on_answered();
+        }
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = Cut;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        match &mut self.get_mut().form {
+            Form::Whole(rope) => Poll::Ready(rope.pop_front().map(|piece| Ok(Frame::data(piece)))),
+            Form::Pumped(pumped) => pumped.poll_frame(cx),
+            Form::Relayed { relay, telling, trailers } => {
+                match std::task::ready!(relay.poll_piece(cx, |fault| telling.event(fault))) {
+                    Some(piece) => Poll::Ready(Some(piece.map(Frame::data))),
+                    None if *trailers == Trailers::Due => {
+                        *trailers = Trailers::Unwanted;
+                        let cost = relay.charge().cost().as_usd_micros_ceil();
+                        Poll::Ready(Some(Ok(Frame::trailers(cost_trailer(cost)))))
+                    }
+                    None => Poll::Ready(None),
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(&self.form, Form::Whole(rope) if rope.is_empty())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.form {
+            Form::Whole(rope) => SizeHint::with_exact(rope.len()),
+            _ => SizeHint::default(),
+        }
+    }
+}
+
+pub fn cost_trailer(usd_micros: u64) -> HeaderMap {
+    HeaderMap::from_iter([(X_ATP_COST, number(usd_micros))])
+}
+
+/// A fault, as this caller's dialect says it.
+pub fn refusal(telling: &Telling, request_id: &HeaderValue) -> impl Fn(dataplane_core::fault::Fault) -> Response<AnswerBody> {
+    let (telling, request_id) = (telling.clone(), request_id.clone());
+    move |fault| {
+        let mut response = Response::new(AnswerBody::text(telling.body(fault)));
+        *response.status_mut() = StatusCode::from_u16(fault.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(X_REQUEST_ID, request_id.clone());
+        if let Some(seconds) = fault.retry_after_s() {
+            headers.insert(RETRY_AFTER, number(u64::from(seconds)));
+        }
+        if telling.dialect == Dialect::OpenAi {
+            // The official clients ask this header before they retry: what may work later says so.
+            let again = matches!(fault.status(), 408 | 429 | 500..);
+            headers.insert("x-should-retry", HeaderValue::from_static(if again { "true" } else { "false" }));
+        }
+        response
+    }
+}

@@ -1,0 +1,242 @@
+//! OpenAI's operations: what goes in is passed on byte for byte but for the model's name, what comes back is relayed
+//! as it comes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dataplane_core::bill::estimated_input;
+use dataplane_core::dialect::scan::{Head, Profile};
+use dataplane_core::dialect::splice;
+use dataplane_core::exchange::{Exchange, Terms};
+use dataplane_core::fault::Fault;
+use dataplane_core::route::{self, Plan, Wish};
+use dataplane_core::table::{RouteId, TenantId};
+use dataplane_state::tally::Operation;
+use http::header::{TE, TRAILER};
+use http::{HeaderMap, HeaderValue, Response};
+
+use super::answer::{AnswerBody, Trailers, refusal};
+use super::headers::{
+    X_ACCEL_BUFFERING, X_ATP_ADAPTER, X_ATP_COST, X_ATP_DEADLINE, X_ATP_MODEL, X_ATP_OVERHEAD, X_ATP_ROUTE,
+    X_REQUEST_ID, for_caller, for_upstream, number,
+};
+use super::http::{Arrived, held, identify};
+use super::intake::{self, Intake};
+use super::{Peer, pump};
+use crate::attempt::{Begun, Rest};
+use crate::drive::{Order, Unwatched, drive};
+use crate::relay::{Lens, Parts, Relay};
+use crate::served::Hold;
+use crate::timing::Timing;
+use crate::upstream::Path;
+use crate::words::{Dialect, Telling};
+
+/// Answers one of OpenAI's operations.
+pub async fn serve(arrived: Arrived, path: Path, operation: Operation) -> Response<AnswerBody> {
+    let peer = Arc::clone(&arrived.peer);
+    let request_id = arrived.request_id.clone();
+    let mut telling = Telling::new(Dialect::OpenAi);
+    match exchange(arrived, path, operation, &mut telling).await {
+        Ok(response) => response,
+        Err(fault) => {
+            peer.worker.tally.error(fault);
+            if let Ok(held) = held(&peer) {
+                telling = telling.among(&held.table);
+            }
+            refusal(&telling, &request_id)(fault)
+        }
+    }
+}
+
+/// What was decided about a request before anybody was asked.
+struct Decided {
+    held: Hold,
+    tenant: TenantId,
+    route: RouteId,
+    plan: Plan,
+    head: Head,
+}
+
+async fn exchange(
+    arrived: Arrived,
+    path: Path,
+    operation: Operation,
+    telling: &mut Telling,
+) -> Result<Response<AnswerBody>, Fault> {
+    let Arrived { peer, mut headers, body, at, request_id } = arrived;
+    let worker = &peer.worker;
+    let held = held(&peer)?;
+    let tenant = identify(&held.table, &headers, peer.is_loopback)?;
+    let profile = match operation {
+        Operation::Embeddings => Profile::Embeddings,
+        Operation::Completions => Profile::Completions,
+        _ => Profile::Chat,
+    };
+    let Intake { head, body } = intake::read(&headers, body, profile, worker.shared.config.limits.body_bytes).await?;
+    if !peer.is_h2 {
+        peer.stage.on_body();
+    }
+    if let Some(name) = head.model_name() {
+        telling.set_model(name);
+    }
+    let decided = decide(&peer, held, tenant, head)?;
+    let (held, head) = (&decided.held, &decided.head);
+    let trailers = wants_trailers(&headers);
+    let row = held.table.route(decided.route);
+    let mut timeout = row.timeout;
+    if let Some(wanted) = deadline(&headers) {
+        timeout.total = timeout.total.min(wanted);
+    }
+    let terms = Terms {
+        timeout,
+        fallback: row.fallback,
+        attempts_max: row.retry.attempts,
+        streamed: head.stream,
+        escalate_after: None,
+    };
+    for_upstream(&mut headers, &request_id);
+    let mut exchange = Exchange::new(decided.plan, terms, at);
+    let timing = Timing { arrived: at };
+    let overhead_us = timing.on_dispatch(worker);
+    let order = Order {
+        worker,
+        held,
+        tenant: decided.tenant,
+        path,
+        streamed: head.stream,
+        drop_usage: head.stream && !head.wants_usage(),
+        prompt_bytes: prompt_bytes(head),
+        headers,
+        body: &|offer| splice::for_upstream(&body, head, &offer.upstream_json),
+    };
+    let begun = drive(order, &mut exchange, &mut Unwatched).await?;
+    timing.on_first_byte(worker, begun.first_byte_at);
+    let stage = Answering {
+        peer: &peer,
+        held,
+        route: decided.route,
+        request_id,
+        overhead_us,
+        timing,
+        idle: timeout.idle,
+        input_estimate: estimated_input(prompt_bytes(head)),
+        trailers,
+        telling: telling.clone(),
+    };
+    Ok(stage.answer(begun, &exchange))
+}
+
+fn decide(peer: &Peer, held: Hold, tenant: TenantId, head: Head) -> Result<Decided, Fault> {
+    let unknown = Fault::client(dataplane_core::fault::Kind::ModelUnknown);
+    let name = head.model_name().ok_or(unknown)?;
+    let route = held.table.find(Some(name), None, tenant)?;
+    let wish = Wish {
+        quality: Wish::BALANCED,
+        latency_slo_ms: None,
+        cost_max: None,
+        input: estimated_input(prompt_bytes(&head)),
+        output: head.max_completion_tokens.or(head.max_tokens).unwrap_or(OUTPUT_EXPECTED),
+        explore: peer.worker.shared.config.explore,
+    };
+    let plan = route::plan(&held.table, route, &wish, peer.worker.random())?;
+    Ok(Decided { held, tenant, route, plan, head })
+}
+
+/// What the answer's head is made of.
+struct Answering<'a> {
+    peer: &'a Arc<Peer>,
+    held: &'a Hold,
+    route: RouteId,
+    request_id: HeaderValue,
+    overhead_us: u64,
+    timing: Timing,
+    idle: Duration,
+    input_estimate: u64,
+    trailers: bool,
+    telling: Telling,
+}
+
+impl Answering<'_> {
+    fn answer(self, begun: Begun, exchange: &Exchange) -> Response<AnswerBody> {
+        let Begun { status, mut headers, mut charge, first_byte_at: _, rest } = begun;
+        charge.on_chosen();
+        for_caller(&mut headers);
+        let offer = charge.offer();
+        headers.insert(X_ATP_MODEL, offer.header.clone());
+        headers.insert(X_ATP_ADAPTER, self.held.table.adapter(offer.adapter).header.clone());
+        headers.insert(X_ATP_ROUTE, self.held.table.route(self.route).header.clone());
+        headers.insert(X_ATP_OVERHEAD, number(self.overhead_us));
+        headers.insert(X_REQUEST_ID, self.request_id.clone());
+        let body = match rest {
+            Rest::Whole(rope) => {
+                headers.insert(X_ATP_COST, number(charge.cost().as_usd_micros_ceil()));
+                self.timing.on_end(&self.peer.worker);
+                AnswerBody::whole(rope)
+            }
+            Rest::Events { first, reader, body } => {
+                headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
+                let lens = Lens::Events(reader);
+                self.relay(&mut headers, Flow { lens, first, body, charge }, exchange)
+            }
+            Rest::Long { first, reader, body } => {
+                self.relay(&mut headers, Flow { lens: Lens::Body(reader), first, body, charge }, exchange)
+            }
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        response
+    }
+
+    fn relay(self, headers: &mut HeaderMap, flow: Flow, exchange: &Exchange) -> AnswerBody {
+        let trailers = if self.trailers {
+            headers.insert(TRAILER, HeaderValue::from_static("x-atp-cost-usd-micros"));
+            Trailers::Due
+        } else {
+            Trailers::Unwanted
+        };
+        let is_shared = self.peer.is_h2 || flow.body.is_shared();
+        let relay = Relay::new(Parts {
+            worker: Arc::clone(&self.peer.worker),
+            body: flow.body,
+            lens: flow.lens,
+            first: flow.first,
+            charge: flow.charge,
+            input_estimate: self.input_estimate,
+            timing: self.timing,
+            idle: self.idle,
+            deadline: exchange.deadline(),
+        });
+        if !is_shared {
+            return AnswerBody::relayed(relay, self.telling, trailers);
+        }
+        let (sender, receiver) = pump::channel(&self.peer.worker);
+        tokio::spawn(pump::run(sender, relay, self.telling, trailers));
+        AnswerBody::pumped(receiver)
+    }
+}
+
+/// A body that is relayed.
+struct Flow {
+    lens: Lens,
+    first: dataplane_core::dialect::rope::Rope,
+    body: crate::upstream::UpstreamBody,
+    charge: crate::charge::Charge,
+}
+
+fn prompt_bytes(head: &Head) -> u64 {
+    head.content.map_or(0, |span| span.end - span.start)
+}
+
+fn wants_trailers(headers: &HeaderMap) -> bool {
+    headers.get(TE).is_some_and(|te| te.to_str().is_ok_and(|te| te.contains("trailers")))
+}
+
+/// The caller's own deadline; what is no number is as good as absent.
+fn deadline(headers: &HeaderMap) -> Option<Duration> {
+    let millis = headers.get(X_ATP_DEADLINE)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_millis(millis))
+}
+
+/// Tokens of an answer whose length nobody stated, for comparing costs only.
+const OUTPUT_EXPECTED: u64 = 180;

@@ -1,0 +1,139 @@
+//! One request: what it asks for, who asks, and which room answers.
+
+use std::sync::Arc;
+
+use dataplane_core::fault::{Fault, Kind};
+use dataplane_core::table::{Table, TenantId};
+use dataplane_state::tally::Operation;
+use http::header::{AUTHORIZATION, CONNECTION};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use hyper::body::Incoming;
+use proto_core::units::Moment;
+use sha2::{Digest, Sha256};
+
+use super::answer::{AnswerBody, refusal};
+use super::headers::{X_API_KEY, request_id};
+use super::{Peer, ask, completions, health, models};
+use crate::clock;
+use crate::drain::Phase;
+use crate::served::Hold;
+use crate::upstream::Path;
+use crate::words::{Dialect, Telling};
+
+/// A request whose head is understood.
+pub struct Arrived {
+    pub peer: Arc<Peer>,
+    pub headers: HeaderMap,
+    pub body: Incoming,
+    pub at: Moment,
+    pub request_id: HeaderValue,
+}
+
+/// Answers one request; never fails, a fault is an answer.
+pub async fn serve(peer: Arc<Peer>, request: Request<Incoming>) -> Response<AnswerBody> {
+    let at = clock::now();
+    if !peer.is_h2 {
+        peer.stage.on_head();
+    }
+    let (head, body) = request.into_parts();
+    let worker = &peer.worker;
+    worker.tally.requests_started.one();
+    let request_id = request_id(&head.headers, worker);
+    let (operation, door) = door(&head.method, head.uri.path());
+    let arrived = Arrived { peer: Arc::clone(&peer), headers: head.headers, body, at, request_id };
+    let mut response = if arrived.headers.len() > HEADERS_MAX {
+        too_many_headers()
+    } else {
+        open(door, arrived, head.uri.path(), operation).await
+    };
+    peer.worker.tally.answered(operation, response.status().as_u16());
+    if !peer.is_h2 {
+        peer.stage.on_body();
+        if peer.worker.shared.is_past(Phase::Leaving) {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        return response.map(|body| body.on(&peer.stage));
+    }
+    response
+}
+
+async fn open(door: Door, arrived: Arrived, path: &str, operation: Operation) -> Response<AnswerBody> {
+    match door {
+        Door::Completions(upstream) => completions::serve(arrived, upstream, operation).await,
+        Door::Ask => ask::serve(arrived).await,
+        Door::Models => models::list(&arrived),
+        Door::Model => models::one(&arrived, path.strip_prefix(MODEL_PREFIX).unwrap_or_default()),
+        Door::Health(what) => health::serve(&arrived.peer.worker, what).await,
+        Door::Wrong(fault) => {
+            arrived.peer.worker.tally.error(fault);
+            let telling = Telling::new(Dialect::OpenAi).about_path(path);
+            refusal(&telling, &arrived.request_id)(fault)
+        }
+    }
+}
+
+enum Door {
+    Completions(Path),
+    Ask,
+    Models,
+    Model,
+    Health(health::What),
+    Wrong(Fault),
+}
+
+fn door(method: &Method, path: &str) -> (Operation, Door) {
+    let (wanted, operation, door) = match path {
+        "/v1/chat/completions" => (Method::POST, Operation::Chat, Door::Completions(Path::ChatCompletions)),
+        "/v1/completions" => (Method::POST, Operation::Completions, Door::Completions(Path::Completions)),
+        "/v1/embeddings" => (Method::POST, Operation::Embeddings, Door::Completions(Path::Embeddings)),
+        "/v1/ask" => (Method::POST, Operation::Ask, Door::Ask),
+        "/v1/models" => (Method::GET, Operation::Models, Door::Models),
+        "/healthz" => (Method::GET, Operation::Other, Door::Health(health::What::Health)),
+        "/readyz" => (Method::GET, Operation::Other, Door::Health(health::What::Ready)),
+        "/metrics" => (Method::GET, Operation::Other, Door::Health(health::What::Metrics)),
+        "/adapters/health" => (Method::GET, Operation::Other, Door::Health(health::What::Adapters)),
+        _ if path.starts_with(MODEL_PREFIX) => (Method::GET, Operation::Models, Door::Model),
+        _ => return (Operation::Other, Door::Wrong(Fault::client(Kind::PathUnknown))),
+    };
+    let is_right = *method == wanted || (wanted == Method::GET && *method == Method::HEAD);
+    let door = if is_right { door } else { Door::Wrong(Fault::client(Kind::MethodNotAllowed)) };
+    (operation, door)
+}
+
+/// Who calls, by the key sent along. Hashed only where anybody has one.
+pub fn identify(table: &Table, headers: &HeaderMap, is_loopback: bool) -> Result<TenantId, Fault> {
+    if !table.wants_keys() {
+        return table.identify(None, is_loopback);
+    }
+    let mut bearers = headers.get_all(AUTHORIZATION).iter();
+    let key = match (bearers.next(), bearers.next()) {
+        // Two credentials are an attempt to be two callers.
+        (Some(_), Some(_)) => return Err(Fault::client(Kind::KeyUnknown)),
+        (Some(value), None) => {
+            let value = value.as_bytes();
+            let is_bearer = value.len() > 7 && value[..7].eq_ignore_ascii_case(b"bearer ");
+            Some(if is_bearer { value[7..].trim_ascii() } else { value })
+        }
+        (None, _) => headers.get(X_API_KEY).map(HeaderValue::as_bytes),
+    };
+    let hash = key.filter(|key| !key.is_empty()).map(|key| <[u8; 32]>::from(Sha256::digest(key)));
+    table.identify(hash.as_ref(), is_loopback)
+}
+
+/// What is served now, or why nothing is.
+pub fn held(peer: &Peer) -> Result<Hold, Fault> {
+    if peer.worker.shared.is_past(Phase::Closing) {
+        return Err(Fault::proxy(Kind::Draining));
+    }
+    peer.worker.shared.tables.load().ok_or(Fault::proxy(Kind::NotReady))
+}
+
+fn too_many_headers() -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::text("at most 64 headers are taken\n"));
+    *response.status_mut() = http::StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    response
+}
+
+const MODEL_PREFIX: &str = "/v1/models/";
+/// Common clients send fifteen.
+const HEADERS_MAX: usize = 64;

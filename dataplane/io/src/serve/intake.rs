@@ -1,0 +1,103 @@
+//! A request's body: read within its bounds, scanned as it arrives, kept in the pieces it came in.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+
+use bytes::{Bytes, BytesMut};
+use dataplane_core::dialect::rope::Rope;
+use dataplane_core::dialect::scan::{Head, Profile, Scanner};
+use dataplane_core::fault::{Fault, Kind};
+use http::HeaderMap;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use hyper::body::{Body, Incoming};
+
+/// What a body asks for, and the body.
+#[derive(Debug)]
+pub struct Intake {
+    pub head: Head,
+    pub body: Rope,
+}
+
+/// Reads and scans a body of at most `limit` bytes.
+pub async fn read(headers: &HeaderMap, mut body: Incoming, profile: Profile, limit: u64) -> Result<Intake, Fault> {
+    check_head(headers, limit)?;
+    let mut scanner = Scanner::new(profile);
+    let mut pieces = Pieces::default();
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        let Ok(data) = frame.map_err(|_| Fault::client(Kind::ClientGone))?.into_data() else { continue };
+        if pieces.bytes + data.len() as u64 > limit {
+            return Err(Fault::client(Kind::BodyTooLarge { limit }));
+        }
+        scanner.push(&data)?;
+        pieces.push(data);
+    }
+    Ok(Intake { head: scanner.finish()?, body: pieces.finish() })
+}
+
+/// What is known before a byte of the body is read.
+fn check_head(headers: &HeaderMap, limit: u64) -> Result<(), Fault> {
+    if headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+        return Err(Fault::client(Kind::BodyEncoded));
+    }
+    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    match length {
+        Some(length) if length > limit => Err(Fault::client(Kind::BodyTooLarge { limit })),
+        _ => Ok(()),
+    }
+}
+
+/// Pieces as they came; small ones beyond the first few are copied together, so that a body sent byte by byte takes no
+/// more memory than its bytes.
+#[derive(Default)]
+struct Pieces {
+    rope: Rope,
+    tail: BytesMut,
+    bytes: u64,
+}
+
+impl Pieces {
+    fn push(&mut self, piece: Bytes) {
+        self.bytes += piece.len() as u64;
+        if piece.len() < SMALL_BYTES && self.rope.count() >= SMALL_PIECES_MAX {
+            self.tail.extend_from_slice(&piece);
+            return;
+        }
+        self.seal();
+        self.rope.push(piece);
+    }
+
+    fn seal(&mut self) {
+        if !self.tail.is_empty() {
+            self.rope.push(self.tail.split().freeze());
+        }
+    }
+
+    fn finish(mut self) -> Rope {
+        self.seal();
+        self.rope
+    }
+}
+
+const SMALL_BYTES: usize = 4096;
+const SMALL_PIECES_MAX: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_sent_byte_by_byte_is_kept_in_few_pieces() {
+        let mut pieces = Pieces::default();
+        for at in 0..100_000u32 {
+            pieces.push(Bytes::copy_from_slice(&[at as u8]));
+        }
+        pieces.push(Bytes::from(vec![7; SMALL_BYTES]));
+        pieces.push(Bytes::from_static(b"end"));
+        let rope = pieces.finish();
+        assert_eq!(rope.len(), 100_000 + SMALL_BYTES as u64 + 3);
+        assert!(rope.count() <= SMALL_PIECES_MAX + 3, "{} pieces", rope.count());
+        let whole: Vec<u8> = rope.iter().flat_map(|piece| piece.to_vec()).collect();
+        assert!(whole[..100_000].iter().enumerate().all(|(at, byte)| *byte == at as u8), "order is kept");
+        assert!(whole.ends_with(b"end"));
+    }
+}

@@ -1,0 +1,187 @@
+//! Clients' connections: bytes to requests, answers to bytes. Which protocol it is shows in the first bytes.
+
+pub mod answer;
+mod ask;
+mod completions;
+mod flood;
+pub mod guard;
+mod headers;
+pub mod health;
+mod http;
+mod intake;
+mod models;
+mod pump;
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use self::answer::AnswerBody;
+use self::guard::{Guarded, HEAD_WAIT, PREFIX_BYTES, Stage};
+use crate::drain::{LAST_WORDS, Phase};
+use crate::listen::Busy;
+use crate::worker::Worker;
+
+/// What requests of one connection share.
+#[derive(Debug)]
+pub struct Peer {
+    pub worker: Arc<Worker>,
+    pub stage: Arc<Stage>,
+    /// The listener is bound to loopback: whoever calls is on this machine.
+    pub is_loopback: bool,
+    pub is_h2: bool,
+}
+
+/// Serves one connection to its end.
+pub async fn connection(worker: Arc<Worker>, mut stream: TcpStream, is_loopback: bool, busy: Busy) {
+    let opened = Opened(Arc::clone(&worker));
+    // Answers leave when they are written, not when more might follow.
+    let _ = stream.set_nodelay(true);
+    let mut prefix = [0; PREFIX_BYTES];
+    let Ok(Ok(read)) = timeout(HEAD_WAIT, read_prefix(&mut stream, &mut prefix)).await else {
+        worker.tally.connections_cut_slow.one();
+        return;
+    };
+    if read == 0 {
+        return;
+    }
+    let is_h2 = &prefix[..read] == PREFACE;
+    let stage = Arc::new(Stage::default());
+    let io = Guarded::new(stream, &prefix[..read], Arc::clone(&stage), Arc::clone(&worker), is_h2);
+    let peer = Arc::new(Peer { worker: Arc::clone(&worker), stage, is_loopback, is_h2 });
+    let service = service_fn(move |request: Request<Incoming>| serve_one(Arc::clone(&peer), request));
+    if is_h2 {
+        let connection = http2_settings().serve_connection(TokioIo::new(io), service);
+        until_drained(&worker, connection, |connection| connection.graceful_shutdown()).await;
+    } else {
+        let connection = http1_settings().serve_connection(TokioIo::new(io), service);
+        until_drained(&worker, connection, |connection| connection.graceful_shutdown()).await;
+    }
+    drop((opened, busy));
+}
+
+async fn serve_one(peer: Arc<Peer>, request: Request<Incoming>) -> Result<Response<AnswerBody>, Infallible> {
+    Ok(http::serve(peer, request).await)
+}
+
+/// Counts a connection's end, however it ends.
+struct Opened(Arc<Worker>);
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.0.tally.connections_closed.one();
+    }
+}
+
+/// Reads until HTTP/2's preface and a request line can be told apart: the first byte that differs decides.
+async fn read_prefix(stream: &mut TcpStream, prefix: &mut [u8; PREFIX_BYTES]) -> std::io::Result<usize> {
+    let mut filled = 0;
+    while filled < PREFIX_BYTES {
+        let read = stream.read(&mut prefix[filled..]).await?;
+        filled += read;
+        if read == 0 || prefix[..filled] != PREFACE[..filled] {
+            break;
+        }
+    }
+    Ok(filled)
+}
+
+/// Polls a connection; once draining begins asks it to finish, once closing begins gives it a moment.
+async fn until_drained<C>(worker: &Worker, connection: C, finish: impl Fn(Pin<&mut C>))
+where
+    C: Future<Output = hyper::Result<()>>,
+{
+    let mut connection = pin!(connection);
+    let mut phases = worker.shared.phases();
+    {
+        let mut draining = pin!(phases.wait_for(|phase| *phase >= Phase::Draining));
+        let mut is_watching = false;
+        let ended = poll_fn(|cx| {
+            if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+                return Poll::Ready(Some(ended));
+            }
+            // The watch wakes this very task, so registering once is enough: no watch is polled for a request.
+            if !is_watching || worker.shared.is_past(Phase::Draining) {
+                is_watching = true;
+                return draining.as_mut().poll(cx).map(|_| None);
+            }
+            Poll::Pending
+        });
+        if let Some(ended) = ended.await {
+            return log_end(ended);
+        }
+    }
+    finish(connection.as_mut());
+    let closing = async {
+        // A sender that is gone means the process is ending: the same.
+        let _ = phases.wait_for(|phase| *phase >= Phase::Closing).await;
+    };
+    tokio::select! {
+        biased;
+        ended = connection.as_mut() => return log_end(ended),
+        () = closing => {}
+    }
+    // Relays notice when they are polled, and say why they end.
+    match timeout(LAST_WORDS, connection).await {
+        Ok(ended) => log_end(ended),
+        Err(_) => tracing::warn!("a connection did not end in time and was closed"),
+    }
+}
+
+fn log_end(ended: hyper::Result<()>) {
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a client's connection ended");
+    }
+}
+
+fn http1_settings() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    // Deadlines are the guard's.
+    builder.half_close(false).keep_alive(true).max_buf_size(HTTP1_HEAD_BYTES).timer(TokioTimer::new());
+    builder.header_read_timeout(None);
+    builder
+}
+
+fn http2_settings() -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(HTTP2_STREAMS_MAX)
+        .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
+        .max_header_list_size(HTTP2_HEADER_BYTES)
+        .max_send_buf_size(HTTP2_SEND_BYTES)
+        .max_pending_accept_reset_streams(HTTP2_RESETS_MAX)
+        .max_local_error_reset_streams(Some(HTTP2_LOCAL_RESETS_MAX))
+        .keep_alive_interval(HTTP2_PING_EVERY)
+        .keep_alive_timeout(HTTP2_PING_WAIT);
+    builder
+}
+
+const PREFACE: &[u8] = b"PRI ";
+/// Of a request line and its headers.
+const HTTP1_HEAD_BYTES: usize = 64 * 1024;
+/// Requests at once on one connection.
+const HTTP2_STREAMS_MAX: u32 = 100;
+/// A prompt of common size in one flight.
+const HTTP2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+/// What all streams of one connection may have sent unread.
+const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+const HTTP2_HEADER_BYTES: u32 = 16 * 1024;
+/// Of answers, per stream, that a client has not taken yet.
+const HTTP2_SEND_BYTES: usize = 64 * 1024;
+const HTTP2_RESETS_MAX: usize = 20;
+const HTTP2_LOCAL_RESETS_MAX: usize = 100;
+const HTTP2_PING_EVERY: std::time::Duration = std::time::Duration::from_secs(20);
+const HTTP2_PING_WAIT: std::time::Duration = std::time::Duration::from_secs(10);

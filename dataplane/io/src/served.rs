@@ -1,0 +1,33 @@
+//! What is served: a snapshot of decisions, and beside each adapter the means to reach it.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use dataplane_core::table::AdapterId;
+use dataplane_state::tables::{Held, Snapshot};
+
+use crate::upstream::Upstream;
+
+/// One generation.
+#[derive(Debug)]
+pub struct Served {
+    pub snapshot: Snapshot,
+    /// By [`AdapterId`].
+    pub upstreams: Box<[Arc<Upstream>]>,
+}
+
+/// One exchange's hold on it.
+pub type Hold = Arc<Held<Served>>;
+
+impl Served {
+    pub fn upstream(&self, id: AdapterId) -> &Arc<Upstream> {
+        &self.upstreams[id.0 as usize]
+    }
+}
+
+impl Deref for Served {
+    type Target = Snapshot;
+    fn deref(&self) -> &Snapshot {
+        &self.snapshot
+    }
+}

@@ -1,0 +1,117 @@
+//! Where sets come from, and the one way they are put into service: parse, build beside what is served, swap once.
+//! Runs on the runtime that no request shares.
+
+mod control;
+mod file;
+mod kept;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use dataplane_core::table::Table;
+use dataplane_state::registry::Registry;
+use proto_core::model::{Name, Set};
+use proto_core::parse::Document;
+
+use crate::clock;
+use crate::config::Origin;
+use crate::served::Served;
+use crate::upstream::Upstream;
+use crate::worker::Shared;
+
+/// Keeps what is served up to date until the process ends.
+pub async fn follow(shared: Arc<Shared>) {
+    let installer = Installer::new(Arc::clone(&shared));
+    match shared.config.origin.clone() {
+        Origin::File(path) => file::follow(installer, path).await,
+        Origin::ControlPlane { url, token_file } => control::follow(installer, url, token_file).await,
+    }
+}
+
+/// Puts sets into service.
+pub struct Installer {
+    shared: Arc<Shared>,
+    registry: Registry,
+    upstreams: HashMap<Name, Arc<Upstream>>,
+    /// A set with keys was served once: from then on nobody is `public` by default.
+    closed: bool,
+}
+
+/// One resource that this machine cannot serve, and why.
+#[derive(Debug, Clone)]
+pub struct Refusal {
+    pub kind: &'static str,
+    pub name: String,
+    pub reason: String,
+}
+
+impl Installer {
+    fn new(shared: Arc<Shared>) -> Installer {
+        let registry = Registry::new(shared.config.workers);
+        Installer { shared, registry, upstreams: HashMap::new(), closed: false }
+    }
+
+    /// Serves `documents` from now on, or says which of them this machine cannot serve; then nothing changes.
+    fn install(&mut self, epoch: u64, number: u64, documents: &[Document]) -> Result<(), Vec<Refusal>> {
+        let set = proto_core::parse::set(documents).map_err(|mistakes| {
+            let refusal = |mistake: proto_core::parse::Mistake| Refusal {
+                kind: "",
+                name: String::new(),
+                reason: mistake.to_string(),
+            };
+            mistakes.into_iter().map(refusal).collect::<Vec<_>>()
+        });
+        let outcome = set.and_then(|set| self.serve(epoch, number, &set));
+        match &outcome {
+            // Order: relaxed, a count for people.
+            Ok(()) => self.shared.sets_taken.fetch_add(1, Ordering::Relaxed),
+            // Order: relaxed, a count for people.
+            Err(_) => self.shared.sets_refused.fetch_add(1, Ordering::Relaxed),
+        };
+        outcome
+    }
+
+    fn serve(&mut self, epoch: u64, number: u64, set: &Set) -> Result<(), Vec<Refusal>> {
+        let upstreams = self.upstreams(set)?;
+        let table = Table::build(set, self.closed);
+        self.closed |= table.has_keys();
+        self.upstreams = upstreams.iter().map(|each| (each.name.clone(), Arc::clone(each))).collect();
+        let (adapters, routes, tenants) = (set.adapters().len(), set.routes().len(), set.tenants().len());
+        let snapshot = self.registry.bind(epoch, number, table);
+        self.shared.tables.swap(Served { snapshot, upstreams: upstreams.into() });
+        self.is_newest();
+        tracing::info!(epoch, number, adapters, routes, tenants, "serving a new set");
+        Ok(())
+    }
+
+    /// In the table's order of adapters. Those that did not change keep their connections.
+    fn upstreams(&self, set: &Set) -> Result<Vec<Arc<Upstream>>, Vec<Refusal>> {
+        let (mut built, mut refusals) = (Vec::new(), Vec::new());
+        for adapter in set.adapters() {
+            match self.upstreams.get(&adapter.name) {
+                Some(known) if known.is(&adapter.kind) => built.push(Arc::clone(known)),
+                _ => match Upstream::build(&adapter.name, &adapter.kind, self.shared.config.workers) {
+                    Ok(upstream) => built.push(Arc::new(upstream)),
+                    Err(error) => refusals.push(Refusal {
+                        kind: "Adapter",
+                        name: adapter.name.to_string(),
+                        reason: error.to_string(),
+                    }),
+                },
+            }
+        }
+        if refusals.is_empty() { Ok(built) } else { Err(refusals) }
+    }
+
+    /// What is served is known to be the newest.
+    fn is_newest(&self) {
+        // Order: relaxed, a time for people.
+        self.shared.fresh_at.store(clock::unix_seconds(), Ordering::Relaxed);
+    }
+
+    fn set_source_ok(&self, ok: bool) {
+        // Order: relaxed, a state for people.
+        self.shared.source_ok.store(ok, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,4 @@
+//! What people and machines are told about this data plane: logs and metrics. Never a prompt, never a key.
+
+pub mod logs;
+pub mod metrics;

@@ -1,0 +1,107 @@
+//! Bodies to and from adapters.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use dataplane_core::dialect::rope::Rope;
+use dataplane_core::fault::{Fault, Kind, Retry};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::echo::EchoBody;
+use super::pool::{Lease, Stream};
+
+/// A request's body: pieces whose length is known, so that it is sent with `content-length` in as few writes as it
+/// takes.
+#[derive(Debug, Default)]
+pub struct RopeBody(pub Rope);
+
+impl Body for RopeBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.get_mut().0.pop_front().map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.len())
+    }
+}
+
+/// An answer's body. Dropping it before its end cancels the work upstream.
+#[derive(Debug)]
+pub struct UpstreamBody(Source);
+
+#[derive(Debug)]
+enum Source {
+    Http1 { incoming: Incoming, lease: Option<Lease> },
+    Http2 { incoming: Incoming, _stream: Stream },
+    Echo(EchoBody),
+}
+
+impl UpstreamBody {
+    pub fn http1(incoming: Incoming, lease: Lease) -> UpstreamBody {
+        UpstreamBody(Source::Http1 { incoming, lease: Some(lease) })
+    }
+
+    pub fn http2(incoming: Incoming, stream: Stream) -> UpstreamBody {
+        UpstreamBody(Source::Http2 { incoming, _stream: stream })
+    }
+
+    pub fn echo(body: EchoBody) -> UpstreamBody {
+        UpstreamBody(Source::Echo(body))
+    }
+
+    /// Many streams on one connection: not reading one for long would hurt the others.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.0, Source::Http2 { .. })
+    }
+
+    /// Bytes to come, where the upstream said.
+    pub fn length(&self) -> Option<u64> {
+        match &self.0 {
+            Source::Http1 { incoming, .. } | Source::Http2 { incoming, .. } => incoming.size_hint().exact(),
+            Source::Echo(body) => body.length(),
+        }
+    }
+
+    /// The next piece; `None` at a clean end.
+    pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Fault>>> {
+        loop {
+            let frame = match &mut self.0 {
+                Source::Http1 { incoming, .. } | Source::Http2 { incoming, .. } => {
+                    std::task::ready!(Pin::new(incoming).poll_frame(cx))
+                }
+                Source::Echo(body) => return body.poll_data(cx).map(|piece| piece.map(Ok)),
+            };
+            match frame {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => return Poll::Ready(Some(Ok(data))),
+                    // Trailers carry nothing a caller of ours knows.
+                    Err(_) => continue,
+                },
+                Some(Err(_)) => {
+                    return Poll::Ready(Some(Err(Fault::upstream(Kind::Truncated, Retry::ElsewhereAtCost))));
+                }
+                None => {
+                    if let Source::Http1 { lease, .. } = &mut self.0
+                        && let Some(lease) = lease.take()
+                    {
+                        lease.give_back();
+                    }
+                    return Poll::Ready(None);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! A fresh connection: name, TCP, TLS, handshake; each within its share of one deadline.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dataplane_core::fault::{Fault, Kind, Retry};
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use proto_core::model::Endpoint;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::Unusable;
+use super::pool::{Http1, Http2};
+
+#[derive(Debug)]
+pub struct Connector {
+    host: Box<str>,
+    port: u16,
+    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+}
+
+pub enum Connected {
+    Http1(Http1),
+    Http2(Http2),
+}
+
+impl Connector {
+    pub fn new(endpoint: &Endpoint, tls: Option<Arc<ClientConfig>>) -> Result<Connector, Unusable> {
+        let name = || {
+            ServerName::try_from(endpoint.host.to_string())
+                .map_err(|_| Unusable(format!("`{}` is no name a certificate can carry", endpoint.host)))
+        };
+        let tls = tls.map(|config| Ok((config, name()?))).transpose()?;
+        Ok(Connector { host: endpoint.host.clone(), port: endpoint.port, tls })
+    }
+
+    pub async fn connect(&self) -> Result<Connected, Fault> {
+        match timeout(CONNECT_WAIT, self.open()).await {
+            Ok(connected) => connected,
+            Err(_) => Err(Fault::upstream(Kind::ConnectTimeout, Retry::Elsewhere)),
+        }
+    }
+
+    async fn open(&self) -> Result<Connected, Fault> {
+        let unreachable = |_| Fault::upstream(Kind::Connect, Retry::Elsewhere);
+        let stream = TcpStream::connect((&*self.host, self.port)).await.map_err(unreachable)?;
+        stream.set_nodelay(true).map_err(unreachable)?;
+        let Some((config, name)) = &self.tls else {
+            return http1_over(stream).await.map(Connected::Http1);
+        };
+        let connector = TlsConnector::from(Arc::clone(config));
+        let stream = connector.connect(name.clone(), stream).await.map_err(|error| {
+            tracing::warn!(host = %self.host, %error, "TLS to an adapter failed");
+            Fault::upstream(Kind::Tls, Retry::Elsewhere)
+        })?;
+        if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+            http2_over(stream).await.map(Connected::Http2)
+        } else {
+            http1_over(stream).await.map(Connected::Http1)
+        }
+    }
+}
+
+async fn http1_over<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(io: I) -> Result<Http1, Fault> {
+    let (sender, connection) = http1::Builder::new()
+        .max_buf_size(HTTP1_BUFFER_BYTES)
+        .handshake(TokioIo::new(io))
+        .await
+        .map_err(|_| Fault::upstream(Kind::Connect, Retry::Elsewhere))?;
+    // Owned by the lease: it is aborted, or ends by itself when its sender is dropped.
+    let driver = tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a connection to an adapter ended");
+        }
+    });
+    Ok(Http1::new(sender, driver.abort_handle()))
+}
+
+async fn http2_over<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(io: I) -> Result<Http2, Fault> {
+    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
+        .keep_alive_interval(HTTP2_PING_EVERY)
+        .keep_alive_timeout(HTTP2_PING_WAIT)
+        .keep_alive_while_idle(true)
+        .handshake(TokioIo::new(io))
+        .await
+        .map_err(|_| Fault::upstream(Kind::Connect, Retry::Elsewhere))?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a connection to an adapter ended");
+        }
+    });
+    Ok(Http2::new(sender))
+}
+
+/// Name, TCP and TLS together. A reachable server answers within a second even across the world.
+const CONNECT_WAIT: Duration = Duration::from_secs(5);
+/// The head of an answer, or one read of its body.
+const HTTP1_BUFFER_BYTES: usize = 64 * 1024;
+const HTTP2_STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+/// Half of it bounds unread small frames before the HTTP/2 library gives up the whole connection, so it is wide.
+const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+const HTTP2_PING_EVERY: Duration = Duration::from_secs(20);
+const HTTP2_PING_WAIT: Duration = Duration::from_secs(10);

@@ -1,0 +1,174 @@
+//! Connections to one adapter that wait for work, one pool a worker, so that no two threads meet here.
+//!
+//! HTTP/1.1: a connection carries one exchange and comes back when its answer was read to the end; one that ends early
+//! is closed, because the rest of its answer is still on the way. HTTP/2: a connection carries many; a new one is
+//! opened when all are full.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use crossbeam_queue::ArrayQueue;
+use hyper::client::conn::{http1, http2};
+use proto_core::units::Moment;
+use tokio::task::AbortHandle;
+
+use super::Upstream;
+use super::body::RopeBody;
+use crate::clock;
+
+/// One worker's connections to one adapter.
+#[derive(Debug)]
+pub struct Pool {
+    idle: ArrayQueue<Idle>,
+    shared: ArrayQueue<Http2>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    connection: Http1,
+    since: Moment,
+}
+
+/// One HTTP/1.1 connection, in use by at most one exchange.
+#[derive(Debug)]
+pub struct Http1 {
+    pub sender: http1::SendRequest<RopeBody>,
+    /// Ends the connection at once: a dropped sender alone would let it wait for the rest of an answer.
+    driver: AbortHandle,
+}
+
+/// One HTTP/2 connection, in use by many.
+#[derive(Debug, Clone)]
+pub struct Http2 {
+    pub sender: http2::SendRequest<RopeBody>,
+    in_flight: Arc<AtomicU32>,
+}
+
+/// What a checkout found.
+pub enum Found {
+    Http1(Lease),
+    Http2(Http2, Stream),
+}
+
+/// An HTTP/1.1 connection out for one exchange. Dropped before [`Lease::give_back`], it closes the connection, which
+/// is how an upstream learns that nobody waits any more.
+#[derive(Debug)]
+pub struct Lease {
+    connection: Option<Http1>,
+    upstream: Arc<Upstream>,
+    worker: usize,
+}
+
+/// One stream of an HTTP/2 connection; counts until dropped.
+#[derive(Debug)]
+pub struct Stream(Arc<AtomicU32>);
+
+impl Pool {
+    pub fn new() -> Pool {
+        Pool { idle: ArrayQueue::new(IDLE_MAX), shared: ArrayQueue::new(HTTP2_MAX) }
+    }
+
+    /// A connection that can take a request now, if there is one.
+    pub fn checkout(&self, upstream: &Arc<Upstream>, worker: usize) -> Option<Found> {
+        for _ in 0..self.shared.len() {
+            let Some(connection) = self.shared.pop() else { break };
+            if connection.sender.is_closed() {
+                continue;
+            }
+            let stream = connection.open();
+            let copy = stream.is_some().then(|| connection.clone());
+            // Full queues drop: a connection that is not kept serves its streams and closes.
+            let _ = self.shared.push(connection);
+            if let (Some(connection), Some(stream)) = (copy, stream) {
+                return Some(Found::Http2(connection, stream));
+            }
+        }
+        let now = clock::now();
+        while let Some(idle) = self.idle.pop() {
+            let is_fresh = now - idle.since < IDLE_WAIT;
+            if is_fresh && idle.connection.sender.is_ready() {
+                return Some(Found::Http1(Lease::new(idle.connection, upstream, worker)));
+            }
+            idle.connection.driver.abort();
+        }
+        None
+    }
+
+    /// Puts a fresh HTTP/2 connection at the disposal of others.
+    pub fn share(&self, connection: &Http2) {
+        let _ = self.shared.push(connection.clone());
+    }
+}
+
+impl Http1 {
+    pub fn new(sender: http1::SendRequest<RopeBody>, driver: AbortHandle) -> Http1 {
+        Http1 { sender, driver }
+    }
+}
+
+impl Http2 {
+    pub fn new(sender: http2::SendRequest<RopeBody>) -> Http2 {
+        Http2 { sender, in_flight: Arc::new(AtomicU32::new(0)) }
+    }
+
+    /// Room for one more stream?
+    pub fn open(&self) -> Option<Stream> {
+        // Order: relaxed. A count that steers load; the peer enforces its own limit.
+        if self.in_flight.load(Ordering::Relaxed) >= STREAMS_MAX {
+            return None;
+        }
+        // Order: relaxed, see above.
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        Some(Stream(Arc::clone(&self.in_flight)))
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // Order: relaxed, see `Http2::open`.
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Lease {
+    pub fn new(connection: Http1, upstream: &Arc<Upstream>, worker: usize) -> Lease {
+        Lease { connection: Some(connection), upstream: Arc::clone(upstream), worker }
+    }
+
+    pub fn sender(&mut self) -> &mut http1::SendRequest<RopeBody> {
+        &mut self.connection.as_mut().expect("a lease holds its connection until it ends").sender
+    }
+
+    /// The answer was read to its end: the next request may have the connection.
+    pub fn give_back(mut self) {
+        let Some(connection) = self.connection.take() else { return };
+        if connection.sender.is_closed() {
+            return;
+        }
+        if let Some(pool) = self.upstream.pool(self.worker) {
+            let idle = Idle { connection, since: clock::now() };
+            if let Err(idle) = pool.idle.push(idle) {
+                idle.connection.driver.abort();
+            }
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            connection.driver.abort();
+        }
+    }
+}
+
+/// Idle HTTP/1.1 connections kept for one worker and adapter.
+const IDLE_MAX: usize = 256;
+/// Shorter than the keep-alive of common model servers (uvicorn 5 s is found out by readiness, nginx 75 s).
+const IDLE_WAIT: Duration = Duration::from_secs(60);
+/// HTTP/2 connections kept for one worker and adapter.
+const HTTP2_MAX: usize = 64;
+/// Streams on one connection: many small unread frames count against the connection as a whole, so long streams are
+/// spread over several.
+const STREAMS_MAX: u32 = 64;
