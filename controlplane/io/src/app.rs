@@ -45,6 +45,7 @@ pub struct Handle {
     pub operator_token_path: PathBuf,
     /// The file whose content a data plane sends.
     pub dataplane_token_path: PathBuf,
+    writer: Writer,
     stop: Stop,
     tasks: JoinSet<Result<(), String>>,
 }
@@ -66,24 +67,38 @@ pub enum StartFault {
     Internal(String),
 }
 
-/// Binds, opens the store and serves on the current runtime until [`Handle::shutdown`]. `seed`: documents
-/// (file name, content) that are applied where the store has never held anything.
+/// Binds, opens the store and serves on the current runtime until [`Handle::shutdown`]. `seed`: documents (file name,
+/// content) that are applied where the store has never held anything.
 pub async fn start(config: Config, seed: Option<Vec<(String, Vec<u8>)>>) -> Result<Handle, StartFault> {
     config.check().map_err(StartFault::Config)?;
     let tls = config.tls.as_ref().map(server_tls).transpose()?;
     let (tokens, store) = open(&config).await?;
     let writer = Writer::start(Box::new(store)).await?;
+    let started = assemble(config, tls, tokens, &writer, seed).await;
+    if started.is_err() {
+        // Whoever mends the cause and starts again finds the store free.
+        writer.close().await;
+    }
+    started
+}
+
+async fn assemble(
+    config: Config,
+    tls: Option<ServerTlsConfig>,
+    tokens: Arc<Tokens>,
+    writer: &Writer,
+    seed: Option<Vec<(String, Vec<u8>)>>,
+) -> Result<Handle, StartFault> {
     if let Some(seed) = seed {
-        plant(&writer, seed).await?;
+        plant(writer, seed).await?;
     }
     let metrics = Arc::new(Metrics::new().map_err(|error| StartFault::Internal(error.to_string()))?);
-    if let Some(path) = &config.resources {
-        // Once before the ports are open, so that the first data plane is told the file's set, not an older
-        // one.
-        let mut source = FileSource::new(path.clone());
-        if let Some(outcome) = source.reconcile(&writer).await {
-            metrics.applied(outcome);
-        }
+    let mut source = config.resources.clone().map(FileSource::new);
+    if let Some(source) = &mut source
+        && let Some(outcome) = source.reconcile(writer).await
+    {
+        // Before the ports are open, so that the first data plane is told the file's set, not an older one.
+        metrics.applied(outcome);
     }
     let listen = async |address, connections_max| {
         let bound = Bound::new(address, connections_max).await;
@@ -93,14 +108,14 @@ pub async fn start(config: Config, seed: Option<Vec<(String, Vec<u8>)>>) -> Resu
     let http = listen(config.http, HTTP_CONNECTIONS_MAX).await?;
     let (stop, stopping) = Stop::new();
     let planes = Arc::new(Planes::default());
-    let services =
-        Services { config: &config, tokens: Arc::clone(&tokens), writer: &writer, planes: &planes };
+    let services = Services { config: &config, tokens: Arc::clone(&tokens), writer, planes: &planes };
     let router = services.router(tls, &metrics, &stopping).await?;
     let mut handle = Handle {
         grpc_addr: grpc.address(),
         http_addr: http.address(),
         operator_token_path: tokens.operator.path().to_owned(),
         dataplane_token_path: tokens.dataplane.path().to_owned(),
+        writer: writer.clone(),
         stop,
         tasks: JoinSet::new(),
     };
@@ -110,14 +125,14 @@ pub async fn start(config: Config, seed: Option<Vec<(String, Vec<u8>)>>) -> Resu
             router.serve_with_incoming_shutdown(grpc.into_stream(), async move { until.wait().await });
         serving.await.map_err(|error| format!("the gRPC server failed: {error}"))
     });
-    if let Some(path) = config.resources {
-        let (writer, metrics, until) = (writer.clone(), Arc::clone(&metrics), stopping.clone());
+    let view = View { writer: writer.clone(), planes, metrics };
+    if let Some(source) = source {
+        let (View { writer, metrics, .. }, until) = (view.clone(), stopping.clone());
         handle.tasks.spawn(async move {
-            FileSource::new(path).watch(writer, &metrics, until).await;
+            source.watch(writer, &metrics, until).await;
             Ok(())
         });
     }
-    let view = View { writer, planes, metrics };
     handle.tasks.spawn(async move {
         http::serve(http, view, stopping).await.map_err(|error| format!("the HTTP server failed: {error}"))
     });
@@ -160,6 +175,7 @@ impl Handle {
             );
             self.tasks.shutdown().await;
         }
+        self.writer.close().await;
         tracing::info!("control plane stopped");
     }
 }

@@ -66,9 +66,9 @@ pub struct Writer {
 }
 
 #[derive(Debug)]
-struct Command {
-    intent: Intent,
-    done: oneshot::Sender<Result<Applied, WriteFault>>,
+enum Command {
+    Change { intent: Intent, done: oneshot::Sender<Result<Applied, WriteFault>> },
+    Close,
 }
 
 impl Writer {
@@ -95,7 +95,7 @@ impl Writer {
     /// Makes a change, or says why not. A caller that goes away does not undo it.
     pub async fn submit(&self, intent: Intent) -> Result<Applied, WriteFault> {
         let (done, answer) = oneshot::channel();
-        self.commands.try_send(Command { intent, done }).map_err(|error| match error {
+        self.commands.try_send(Command::Change { intent, done }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => WriteFault::Busy,
             mpsc::error::TrySendError::Closed(_) => WriteFault::Stopping,
         })?;
@@ -113,6 +113,13 @@ impl Writer {
             Ok(Applied { changes: Arc::new(plan.changes), generation: state.generation() })
         });
         considered.await.map_err(|_| WriteFault::Stopping)?
+    }
+
+    /// Makes what waits already, then closes the store. Changes after it are refused.
+    pub async fn close(&self) {
+        // An error means that it is closed.
+        let _ = self.commands.send(Command::Close).await;
+        self.commands.closed().await;
     }
 
     pub fn state(&self) -> Arc<State> {
@@ -149,10 +156,13 @@ impl Bench {
     }
 
     fn work(mut self, mut queue: mpsc::Receiver<Command>) {
-        while let Some(Command { intent, done }) = queue.blocking_recv() {
+        while let Some(Command::Change { intent, done }) = queue.blocking_recv() {
             // A caller that went away is not told; what it asked for holds all the same.
             let _ = done.send(self.apply(intent));
         }
+        // The store first: whoever sees the queue closed may open it again.
+        drop(self);
+        drop(queue);
     }
 
     fn apply(&mut self, intent: Intent) -> Result<Applied, WriteFault> {

@@ -133,7 +133,7 @@ async fn changes_past_the_bound_of_waiting_ones_are_refused_at_once() {
     let (_, states) = watch::channel(Arc::new(state));
     let writer = Writer { commands, state: states, applied: broadcast::channel(1).0 };
     let waiting: Vec<_> =
-        (0..WAITING_MAX).map(|_| Command { intent: echo("a"), done: oneshot::channel().0 }).collect();
+        (0..WAITING_MAX).map(|_| Command::Change { intent: echo("a"), done: oneshot::channel().0 }).collect();
     for command in waiting {
         writer.commands.try_send(command).unwrap();
     }
@@ -148,4 +148,14 @@ async fn a_caller_of_a_store_that_hangs_is_told_that_the_change_may_still_come()
     let writer = Writer { commands, state: states, applied: broadcast::channel(1).0 };
     let late = writer.submit(echo("a")).await.unwrap_err();
     assert!(matches!(late, WriteFault::Late), "{late}");
+}
+
+#[tokio::test]
+async fn after_closing_changes_are_refused_and_what_is_shown_stays() {
+    let writer = Writer::start(Box::new(Fake::default())).await.unwrap();
+    writer.submit(echo("a")).await.unwrap();
+    writer.close().await;
+    assert!(matches!(writer.submit(echo("b")).await, Err(WriteFault::Stopping)));
+    assert_eq!(number(&writer), 1);
+    writer.close().await;
 }
