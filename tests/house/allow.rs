@@ -1,0 +1,333 @@
+//! Who may use whom, and what may come into the house at all. A new dependency is a decision: it is written
+//! here, with its reason, in the commit that brings it.
+
+/// What one crate of the workspace may use.
+pub struct Room {
+    pub name: &'static str,
+    /// Crates of the workspace.
+    pub inside: &'static [&'static str],
+    /// Outside packages; the reason of each is in [`REASONS`].
+    pub outside: &'static [&'static str],
+    /// Build scripts.
+    pub build: &'static [&'static str],
+    /// Tests, beside what the crate itself may use.
+    pub dev: &'static [&'static str],
+}
+
+/// Each crate uses crates of floors below its own only.
+pub const FLOORS: &[&[&str]] = &[
+    &["proto-core"],
+    &["proto-rpc", "dataplane-core", "controlplane-core", "memory-core", "sdk-rust"],
+    &["dataplane-state"],
+    &["dataplane-io", "controlplane-io", "memory-io"],
+    &["cli", "loadtest"],
+    &["tests", "benches"],
+];
+
+pub const ROOMS: &[Room] = &[
+    Room {
+        name: "proto-core",
+        inside: &[],
+        outside: &["bytes", "prost", "saphyr-parser", "serde", "serde_json", "sha2", "thiserror"],
+        build: &["prost-build", "protox"],
+        dev: &["proptest"],
+    },
+    Room {
+        name: "proto-rpc",
+        inside: &["proto-core"],
+        outside: &["prost", "tonic", "tonic-prost"],
+        build: &["prost", "protox", "tonic-prost-build"],
+        dev: &[],
+    },
+    Room {
+        name: "dataplane-core",
+        inside: &["proto-core"],
+        outside: &[
+            "arrayvec",
+            "bytes",
+            "foldhash",
+            "hashbrown",
+            "http",
+            "memchr",
+            "serde",
+            "serde_json",
+            "sha2",
+        ],
+        build: &[],
+        dev: &["proptest"],
+    },
+    Room {
+        name: "dataplane-state",
+        inside: &["dataplane-core", "proto-core"],
+        outside: &["arc-swap", "crossbeam-queue", "crossbeam-utils", "foldhash", "hashbrown", "loom"],
+        build: &[],
+        dev: &[],
+    },
+    Room {
+        name: "dataplane-io",
+        inside: &["dataplane-core", "dataplane-state", "proto-core", "proto-rpc"],
+        outside: &[
+            "arrayvec",
+            "axum",
+            "bytes",
+            "crossbeam-queue",
+            "h2",
+            "http",
+            "http-body",
+            "http-body-util",
+            "hyper",
+            "hyper-util",
+            "mimalloc",
+            "prometheus",
+            "prost",
+            "rustls",
+            "rustls-native-certs",
+            "serde",
+            "serde_json",
+            "sha2",
+            "socket2",
+            "thiserror",
+            "tokio",
+            "tokio-rustls",
+            "tokio-stream",
+            "tonic",
+            "tracing",
+            "tracing-subscriber",
+        ],
+        build: &[],
+        dev: &["tempfile"],
+    },
+    Room {
+        name: "controlplane-core",
+        inside: &["proto-core"],
+        outside: &["similar"],
+        build: &[],
+        dev: &["proptest"],
+    },
+    Room {
+        name: "controlplane-io",
+        inside: &["controlplane-core", "proto-core", "proto-rpc"],
+        outside: &[
+            "axum",
+            "bytes",
+            "clap",
+            "prometheus",
+            "rand",
+            "redb",
+            "rustls-webpki",
+            "thiserror",
+            "tokio",
+            "tokio-stream",
+            "tonic",
+            "tonic-health",
+            "tonic-reflection",
+            "tracing",
+            "tracing-subscriber",
+        ],
+        build: &[],
+        dev: &["rcgen", "serde_json", "tempfile"],
+    },
+    Room {
+        name: "sdk-rust",
+        inside: &["proto-core"],
+        outside: &[
+            "bytes",
+            "http",
+            "http-body-util",
+            "hyper",
+            "hyper-util",
+            "serde",
+            "serde_json",
+            "thiserror",
+            "tokio",
+        ],
+        build: &[],
+        dev: &[],
+    },
+    Room {
+        name: "cli",
+        inside: &["controlplane-io", "dataplane-io", "proto-core", "proto-rpc", "sdk-rust"],
+        outside: &["bytes", "clap", "serde", "serde_json", "tokio", "tonic", "tracing", "tracing-subscriber"],
+        build: &[],
+        dev: &["tempfile"],
+    },
+    Room {
+        name: "loadtest",
+        inside: &["proto-core", "sdk-rust"],
+        outside: &[
+            "base64",
+            "bytes",
+            "clap",
+            "hdrhistogram",
+            "http",
+            "http-body",
+            "http-body-util",
+            "httparse",
+            "hyper",
+            "hyper-util",
+            "memchr",
+            "serde",
+            "serde_json",
+            "sha2",
+            "socket2",
+            "tempfile",
+            "tokio",
+        ],
+        build: &[],
+        dev: &[],
+    },
+    Room {
+        name: "tests",
+        inside: &[
+            "controlplane-core",
+            "controlplane-io",
+            "dataplane-core",
+            "dataplane-io",
+            "dataplane-state",
+            "proto-core",
+            "proto-rpc",
+            "sdk-rust",
+        ],
+        outside: &["serde_json"],
+        build: &[],
+        dev: &[],
+    },
+    Room {
+        name: "benches",
+        inside: &[
+            "controlplane-core",
+            "controlplane-io",
+            "dataplane-core",
+            "dataplane-io",
+            "dataplane-state",
+            "proto-core",
+            "proto-rpc",
+            "sdk-rust",
+        ],
+        outside: &[],
+        build: &[],
+        dev: &[],
+    },
+];
+
+/// Why each outside package is here.
+pub const REASONS: &[(&str, &str)] = &[
+    ("arc-swap", "the one snapshot cell: readers never wait and never see half a set"),
+    ("arrayvec", "plans and lists of bounded length live on the stack"),
+    ("axum", "routes of the admin listeners; never on the path of a request"),
+    ("base64", "keys of WebSocket handshakes as a stranger on the network makes them"),
+    ("bytes", "bodies are shared pieces, never copied"),
+    ("clap", "command lines with help, one way everywhere"),
+    ("crossbeam-queue", "the bounded ring of outcomes on their way to the control plane"),
+    ("crossbeam-utils", "cells on cache lines of their own"),
+    ("foldhash", "fast seeded hashes for table lookups on the path"),
+    ("h2", "frame errors of HTTP/2 by name, to tell a refused stream from a broken one"),
+    ("hashbrown", "lookups by borrowed keys without building an owned one"),
+    ("hdrhistogram", "percentiles of a load test with bounded error"),
+    ("http", "the types of requests that every HTTP library shares"),
+    ("http-body", "the trait of bodies that hyper moves"),
+    ("http-body-util", "small whole bodies: errors, health answers"),
+    ("httparse", "the mock server parses heads without a framework, so that it is never the slow part"),
+    ("hyper", "HTTP/1.1 and HTTP/2"),
+    ("hyper-util", "hyper on tokio's sockets and timers"),
+    ("loom", "models of our own atomics, every interleaving"),
+    ("memchr", "vectorised search in bodies and event streams"),
+    ("mimalloc", "the allocator under many small short-lived pieces"),
+    ("prometheus", "the registry and the exposition format"),
+    ("proptest", "properties of parsers and machines over random input"),
+    ("prost", "generated messages"),
+    ("prost-build", "generates the messages"),
+    ("protox", "compiles .proto files without a system protoc"),
+    ("rand", "random tokens and epochs from the system"),
+    ("rcgen", "certificates made for tests"),
+    ("redb", "the embedded store: one file that survives kill -9"),
+    ("rustls", "TLS"),
+    ("rustls-native-certs", "the system's roots"),
+    ("rustls-webpki", "names inside client certificates"),
+    ("saphyr-parser", "YAML with lines and columns for messages"),
+    ("serde", "JSON shapes of answers"),
+    ("serde_json", "JSON"),
+    ("sha2", "hashes of keys and of sets"),
+    ("similar", "unified text of what an Apply would change"),
+    ("socket2", "listen options std does not have: SO_REUSEPORT, backlog"),
+    ("tempfile", "folders of tests and of rivals' configurations that clean up after themselves"),
+    ("thiserror", "error enums with their text beside them"),
+    ("tokio", "the runtime of every `io`"),
+    ("tokio-rustls", "TLS on tokio's sockets"),
+    ("tokio-stream", "streams of gRPC"),
+    ("tonic", "gRPC"),
+    ("tonic-health", "the standard health service"),
+    ("tonic-prost", "tonic's codec over generated messages"),
+    ("tonic-prost-build", "generates the services"),
+    ("tonic-reflection", "the API describes itself to grpcurl"),
+    ("tracing", "structured events"),
+    ("tracing-subscriber", "where they are written"),
+];
+
+/// Packages that must not be built: a name, the first version that may (`None`: none), why.
+pub const BANNED: &[(&str, Option<[u64; 3]>, &str)] = &[
+    ("ring", None, "one provider of cryptography: aws-lc-rs"),
+    ("openssl", None, "TLS is rustls; no system library"),
+    ("openssl-sys", None, "TLS is rustls; no system library"),
+    ("native-tls", None, "TLS is rustls; no system library"),
+    ("rsa", None, "RUSTSEC-2023-0071 is not mended"),
+    ("serde_yaml", None, "unmaintained; YAML is proto/core/parse"),
+    ("serde_yml", None, "unmaintained; YAML is proto/core/parse"),
+    ("bincode", None, "unmaintained"),
+    ("paste", None, "unmaintained"),
+    ("rustls-pemfile", None, "unmaintained; rustls_pki_types::pem"),
+    ("fastwebsockets", None, "unsound; tokio-tungstenite where WebSockets come"),
+    ("arc-swap", Some([1, 9, 5]), "load could return a value of another instance"),
+    ("bytes", Some([1, 11, 1]), "RUSTSEC-2026-0007"),
+    ("crossbeam-epoch", Some([0, 9, 20]), "RUSTSEC-2026-0204"),
+    ("h2", Some([0, 4, 19]), "closes healthy connections that carry many small frames"),
+    ("quinn-proto", Some([0, 11, 15]), "RUSTSEC-2026-0185"),
+    ("rand", Some([0, 8, 6]), "RUSTSEC-2026-0097"),
+    ("rustls-webpki", Some([0, 103, 13]), "RUSTSEC-2026-0104"),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_outside_package_has_its_reason_and_no_reason_is_left_over() {
+        let used: BTreeSet<&str> =
+            ROOMS.iter().flat_map(|room| [room.outside, room.build, room.dev].concat()).collect();
+        let explained: BTreeSet<&str> = REASONS.iter().map(|(package, _)| *package).collect();
+        assert_eq!(used, explained);
+        assert!(REASONS.iter().all(|(_, reason)| !reason.is_empty()));
+    }
+
+    #[test]
+    fn the_list_itself_only_points_downward() {
+        let floor = |name: &str| FLOORS.iter().position(|floor| floor.contains(&name));
+        for room in ROOMS {
+            assert!(floor(room.name).is_some(), "{} stands on no floor", room.name);
+            for used in room.inside {
+                assert!(floor(used) < floor(room.name), "{} may not use {used}", room.name);
+            }
+        }
+    }
+
+    #[test]
+    fn the_planes_never_see_each_other() {
+        for room in ROOMS {
+            for (own, other) in [("dataplane-", "controlplane-"), ("controlplane-", "dataplane-")] {
+                let crosses =
+                    room.name.starts_with(own) && room.inside.iter().any(|used| used.starts_with(other));
+                assert!(!crosses, "{} sees the other plane", room.name);
+            }
+        }
+    }
+
+    #[test]
+    fn state_has_neither_runtime_nor_locks() {
+        let state = ROOMS.iter().find(|room| room.name == "dataplane-state").unwrap();
+        for package in ["tokio", "parking_lot", "dashmap"] {
+            assert!(!state.outside.contains(&package), "{package}");
+        }
+    }
+}
