@@ -13,6 +13,7 @@ pub mod config;
 pub mod drain;
 pub mod drive;
 pub mod explain;
+pub mod lens;
 pub mod listen;
 pub mod relay;
 pub mod run;

@@ -7,8 +7,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use dataplane_core::bill::Usage;
-use dataplane_core::dialect::openai::{BodyReader, DONE, StreamEnd, StreamReader};
 use dataplane_core::dialect::rope::Rope;
 use dataplane_core::fault::{Fault, Kind, Retry};
 use proto_core::units::Moment;
@@ -17,6 +15,7 @@ use tokio::time::{Sleep, sleep_until};
 use crate::charge::Charge;
 use crate::clock;
 use crate::drain::Phase;
+use crate::lens::Lens;
 use crate::timing::Timing;
 use crate::upstream::UpstreamBody;
 use crate::worker::Worker;
@@ -38,15 +37,6 @@ pub struct Relay {
     last_piece_at: Moment,
     timer: Option<Pin<Box<Sleep>>>,
     state: State,
-}
-
-/// How the answer is read.
-#[derive(Debug)]
-pub enum Lens {
-    /// Event by event.
-    Events(StreamReader),
-    /// As one: an answer without a stream that is too long to hold.
-    Body(BodyReader),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,7 +114,7 @@ impl Relay {
                     self.settle();
                     self.on_broken(fault);
                     // Where the upstream said so itself, its words were relayed already.
-                    if fault.kind != Kind::StreamError {
+                    if !(fault.kind == Kind::StreamError && self.lens.passes_errors()) {
                         return Poll::Ready(Some(Ok(say(fault))));
                     }
                 }
@@ -159,7 +149,7 @@ impl Relay {
         match self.body.poll_data(cx) {
             Poll::Ready(Some(Ok(piece))) => {
                 self.last_piece_at = clock::now();
-                Poll::Ready(self.on_piece(piece))
+                Poll::Ready(self.lens.on_piece(piece, &mut self.charge, &mut self.out))
             }
             Poll::Ready(Some(Err(fault))) => Poll::Ready(Err(fault)),
             Poll::Ready(None) => Poll::Ready(self.on_upstream_end()),
@@ -167,43 +157,9 @@ impl Relay {
         }
     }
 
-    fn on_piece(&mut self, piece: Bytes) -> Result<(), Fault> {
-        match &mut self.lens {
-            Lens::Events(reader) => {
-                reader.push(&piece, &mut self.out)?;
-                match reader.progress().has_error {
-                    // The upstream's own words were relayed; what follows is the cut.
-                    true => Err(Fault::upstream(Kind::StreamError, Retry::Never)),
-                    false => Ok(()),
-                }
-            }
-            Lens::Body(reader) => {
-                reader.push(&piece);
-                self.out.push(piece);
-                Ok(())
-            }
-        }
-    }
-
     fn on_upstream_end(&mut self) -> Result<(), Fault> {
         self.state = State::Ending;
-        match &mut self.lens {
-            Lens::Body(reader) => {
-                if let Some(usage) = reader.end().usage {
-                    self.charge.set_usage(usage);
-                }
-                Ok(())
-            }
-            Lens::Events(reader) => match reader.end(true) {
-                StreamEnd::Complete => Ok(()),
-                StreamEnd::CompleteWithoutDone => {
-                    self.out.push(Bytes::from_static(DONE));
-                    Ok(())
-                }
-                StreamEnd::Truncated => Err(Fault::upstream(Kind::Truncated, Retry::Never)),
-                StreamEnd::Errored => Err(Fault::upstream(Kind::StreamError, Retry::Never)),
-            },
-        }
+        self.lens.on_end(&mut self.charge, self.input_estimate, &mut self.out)
     }
 
     /// Nothing came. Too long? The timer is looked at when it fires, not moved with every piece.
@@ -225,14 +181,8 @@ impl Relay {
 
     /// Tells the bill what is known: what the upstream reported, else what was received.
     fn settle(&mut self) {
-        if let Lens::Events(reader) = &self.lens {
-            let progress = reader.progress();
-            self.charge.set_usage(progress.usage.unwrap_or(Usage {
-                input: self.input_estimate,
-                output: progress.tokens_received,
-                estimated: true,
-                ..Usage::default()
-            }));
+        if let Some(usage) = self.lens.usage(self.input_estimate) {
+            self.charge.set_usage(usage);
         }
     }
 

@@ -1,35 +1,91 @@
-//! How a fault is told to whom: the caller's dialect and what the message may name.
+//! How a fault is told to whom: the caller's dialect, and what the message may name.
 
+use arrayvec::ArrayString;
 use bytes::Bytes;
+pub use dataplane_core::dialect::errors::Dialect;
+use dataplane_core::dialect::errors::{Context, MODELS_NAMED_MAX, Place, write};
 use dataplane_core::fault::Fault;
 use dataplane_core::table::Table;
+use http::HeaderValue;
+use proto_core::model::NAME_BYTES_MAX;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dialect {
-    OpenAi,
-    Ask,
-}
-
+/// What is known of a request by the time something goes wrong with it.
 #[derive(Debug, Clone)]
 pub struct Telling {
     pub dialect: Dialect,
+    request_id: HeaderValue,
+    model: ArrayString<NAME_BYTES_MAX>,
+    /// Names of adapter and model that answer, where one does.
+    answering: Option<(Box<str>, Box<str>)>,
+    path: Box<str>,
+    models: Vec<Box<str>>,
+    models_total: usize,
 }
 
 impl Telling {
-    pub fn new(dialect: Dialect) -> Telling {
-        Telling { dialect }
+    pub fn new(dialect: Dialect, request_id: &HeaderValue) -> Telling {
+        Telling {
+            dialect,
+            request_id: request_id.clone(),
+            model: ArrayString::new(),
+            answering: None,
+            path: Box::default(),
+            models: Vec::new(),
+            models_total: 0,
+        }
     }
-    pub fn about_path(self, _path: &str) -> Telling {
+
+    /// The path asked for.
+    pub fn about_path(mut self, path: &str) -> Telling {
+        self.path = path.into();
         self
     }
-    pub fn among(self, _table: &Table) -> Telling {
+
+    /// What there is instead.
+    pub fn among(mut self, table: &Table) -> Telling {
+        self.models = table.listed().take(MODELS_NAMED_MAX).map(|(name, _)| name.into()).collect();
+        self.models_total = table.listed().count();
         self
     }
-    pub fn set_model(&mut self, _model: &str) {}
+
+    /// The model asked for; a name longer than any there is, is left out.
+    pub fn set_model(&mut self, model: &str) {
+        self.model = ArrayString::from(model).unwrap_or_default();
+    }
+
+    /// Who is answering.
+    pub fn set_answering(&mut self, adapter: &str, model: &str) {
+        self.answering = Some((adapter.into(), model.into()));
+    }
+
+    pub fn request_id(&self) -> &HeaderValue {
+        &self.request_id
+    }
+
+    /// As the body of an answer of its own.
     pub fn body(&self, fault: Fault) -> Bytes {
-        Bytes::from_static(fault.code().as_bytes())
+        self.written(fault, Place::Body)
     }
+
+    /// Within a stream that has begun.
     pub fn event(&self, fault: Fault) -> Bytes {
-        Bytes::from_static(fault.code().as_bytes())
+        self.written(fault, Place::Stream)
+    }
+
+    fn written(&self, fault: Fault, place: Place) -> Bytes {
+        let models: Vec<&str> = self.models.iter().map(AsRef::as_ref).collect();
+        let answering = |pick: fn(&(Box<str>, Box<str>)) -> &Box<str>| self.answering.as_ref().map_or("", |two| pick(two));
+        let context = Context {
+            request_id: self.request_id.to_str().unwrap_or_default(),
+            model: &self.model,
+            models: &models,
+            models_total: self.models_total,
+            path: &self.path,
+            adapter: answering(|two| &two.0),
+            model_used: answering(|two| &two.1),
+        };
+        let mut text = Vec::new();
+        write(fault, self.dialect, place, &context, &mut text);
+        text.into()
     }
 }

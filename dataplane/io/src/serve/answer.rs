@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use dataplane_core::dialect::rope::Rope;
+use dataplane_core::fault::Fault;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
@@ -14,7 +15,7 @@ use super::guard::Stage;
 use super::headers::{X_ATP_COST, X_REQUEST_ID, number};
 use super::pump::Pumped;
 use crate::relay::{Cut, Relay};
-use crate::words::{Dialect, Telling};
+use crate::words::Telling;
 
 /// A body on its way out.
 pub struct AnswerBody {
@@ -110,22 +111,15 @@ pub fn cost_trailer(usd_micros: u64) -> HeaderMap {
 }
 
 /// A fault, as this caller's dialect says it.
-pub fn refusal(telling: &Telling, request_id: &HeaderValue) -> impl Fn(dataplane_core::fault::Fault) -> Response<AnswerBody> {
-    let (telling, request_id) = (telling.clone(), request_id.clone());
-    move |fault| {
-        let mut response = Response::new(AnswerBody::text(telling.body(fault)));
-        *response.status_mut() = StatusCode::from_u16(fault.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(X_REQUEST_ID, request_id.clone());
-        if let Some(seconds) = fault.retry_after_s() {
-            headers.insert(RETRY_AFTER, number(u64::from(seconds)));
-        }
-        if telling.dialect == Dialect::OpenAi {
-            // The official clients ask this header before they retry: what may work later says so.
-            let again = matches!(fault.status(), 408 | 429 | 500..);
-            headers.insert("x-should-retry", HeaderValue::from_static(if again { "true" } else { "false" }));
-        }
-        response
+pub fn refusal(telling: &Telling, fault: Fault) -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::text(telling.body(fault)));
+    let status = StatusCode::from_u16(fault.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(X_REQUEST_ID, telling.request_id().clone());
+    if let Some(seconds) = fault.retry_after_s() {
+        headers.insert(RETRY_AFTER, number(u64::from(seconds)));
     }
+    response
 }

@@ -8,7 +8,7 @@ use dataplane_core::bill::estimated_input;
 use dataplane_core::dialect::scan::{Head, Profile};
 use dataplane_core::dialect::splice;
 use dataplane_core::exchange::{Exchange, Terms};
-use dataplane_core::fault::Fault;
+use dataplane_core::fault::{Fault, Kind};
 use dataplane_core::route::{self, Plan, Wish};
 use dataplane_core::table::{RouteId, TenantId};
 use dataplane_state::tally::Operation;
@@ -25,7 +25,8 @@ use super::intake::{self, Intake};
 use super::{Peer, pump};
 use crate::attempt::{Begun, Rest};
 use crate::drive::{Order, Unwatched, drive};
-use crate::relay::{Lens, Parts, Relay};
+use crate::lens::Lens;
+use crate::relay::{Parts, Relay};
 use crate::served::Hold;
 use crate::timing::Timing;
 use crate::upstream::Path;
@@ -34,16 +35,17 @@ use crate::words::{Dialect, Telling};
 /// Answers one of OpenAI's operations.
 pub async fn serve(arrived: Arrived, path: Path, operation: Operation) -> Response<AnswerBody> {
     let peer = Arc::clone(&arrived.peer);
-    let request_id = arrived.request_id.clone();
-    let mut telling = Telling::new(Dialect::OpenAi);
+    let mut telling = Telling::new(Dialect::OpenAi, &arrived.request_id);
     match exchange(arrived, path, operation, &mut telling).await {
         Ok(response) => response,
         Err(fault) => {
             peer.worker.tally.error(fault);
-            if let Ok(held) = held(&peer) {
+            if fault.kind == Kind::ModelUnknown
+                && let Ok(held) = held(&peer)
+            {
                 telling = telling.among(&held.table);
             }
-            refusal(&telling, &request_id)(fault)
+            refusal(&telling, fault)
         }
     }
 }
@@ -127,7 +129,7 @@ async fn exchange(
 }
 
 fn decide(peer: &Peer, held: Hold, tenant: TenantId, head: Head) -> Result<Decided, Fault> {
-    let unknown = Fault::client(dataplane_core::fault::Kind::ModelUnknown);
+    let unknown = Fault::client(Kind::ModelUnknown);
     let name = head.model_name().ok_or(unknown)?;
     let route = held.table.find(Some(name), None, tenant)?;
     let wish = Wish {
@@ -188,7 +190,9 @@ impl Answering<'_> {
         response
     }
 
-    fn relay(self, headers: &mut HeaderMap, flow: Flow, exchange: &Exchange) -> AnswerBody {
+    fn relay(mut self, headers: &mut HeaderMap, flow: Flow, exchange: &Exchange) -> AnswerBody {
+        let offer = flow.charge.offer();
+        self.telling.set_answering(self.held.table.adapter(offer.adapter).name.as_str(), offer.model.as_str());
         let trailers = if self.trailers {
             headers.insert(TRAILER, HeaderValue::from_static("x-atp-cost-usd-micros"));
             Trailers::Due
@@ -224,7 +228,7 @@ struct Flow {
     charge: crate::charge::Charge,
 }
 
-fn prompt_bytes(head: &Head) -> u64 {
+pub fn prompt_bytes(head: &Head) -> u64 {
     head.content.map_or(0, |span| span.end - span.start)
 }
 
@@ -233,7 +237,7 @@ fn wants_trailers(headers: &HeaderMap) -> bool {
 }
 
 /// The caller's own deadline; what is no number is as good as absent.
-fn deadline(headers: &HeaderMap) -> Option<Duration> {
+pub fn deadline(headers: &HeaderMap) -> Option<Duration> {
     let millis = headers.get(X_ATP_DEADLINE)?.to_str().ok()?.parse().ok()?;
     Some(Duration::from_millis(millis))
 }

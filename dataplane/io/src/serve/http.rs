@@ -66,8 +66,7 @@ async fn open(door: Door, arrived: Arrived, path: &str, operation: Operation) ->
         Door::Health(what) => health::serve(&arrived.peer.worker, what).await,
         Door::Wrong(fault) => {
             arrived.peer.worker.tally.error(fault);
-            let telling = Telling::new(Dialect::OpenAi).about_path(path);
-            refusal(&telling, &arrived.request_id)(fault)
+            refusal(&Telling::new(Dialect::OpenAi, &arrived.request_id).about_path(path), fault)
         }
     }
 }

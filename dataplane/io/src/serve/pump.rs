@@ -77,6 +77,14 @@ impl Pump {
         Ok(())
     }
 
+    /// Hands over what need not wait: dropped where there is no room.
+    pub fn try_send(&self, piece: Bytes) {
+        let bytes = u32::try_from(piece.len()).unwrap_or(u32::MAX);
+        if let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(bytes) {
+            let _ = self.pieces.try_send(Piece::Data(piece, room));
+        }
+    }
+
     /// The answer is complete.
     pub async fn finish(self, trailers: Option<HeaderMap>) {
         if let Some(trailers) = trailers {

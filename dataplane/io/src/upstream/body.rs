@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use dataplane_core::dialect::rope::Rope;
@@ -79,9 +79,8 @@ impl UpstreamBody {
     pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Fault>>> {
         loop {
             let frame = match &mut self.0 {
-                Source::Http1 { incoming, .. } | Source::Http2 { incoming, .. } => {
-                    std::task::ready!(Pin::new(incoming).poll_frame(cx))
-                }
+                Source::Http1 { incoming, lease } => ready!(poll_driven(incoming, lease.as_mut(), cx)),
+                Source::Http2 { incoming, .. } => ready!(Pin::new(incoming).poll_frame(cx)),
                 Source::Echo(body) => return body.poll_data(cx).map(|piece| piece.map(Ok)),
             };
             match frame {
@@ -97,11 +96,24 @@ impl UpstreamBody {
                     if let Source::Http1 { lease, .. } = &mut self.0
                         && let Some(lease) = lease.take()
                     {
-                        lease.give_back();
+                        lease.give_back(cx);
                     }
                     return Poll::Ready(None);
                 }
             }
         }
     }
+}
+
+type Polled = Poll<Option<Result<Frame<Bytes>, hyper::Error>>>;
+
+/// Nothing arrives on a connection unless it is driven: ask, drive, ask again.
+fn poll_driven(incoming: &mut Incoming, lease: Option<&mut Lease>, cx: &mut Context<'_>) -> Polled {
+    if let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(cx) {
+        return Poll::Ready(frame);
+    }
+    if let Some(lease) = lease {
+        lease.connection().parts().1.poll(cx);
+    }
+    Pin::new(incoming).poll_frame(cx)
 }

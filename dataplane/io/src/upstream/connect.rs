@@ -72,13 +72,7 @@ async fn http1_over<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(io: I) -
         .handshake(TokioIo::new(io))
         .await
         .map_err(|_| Fault::upstream(Kind::Connect, Retry::Elsewhere))?;
-    // Owned by the lease: it is aborted, or ends by itself when its sender is dropped.
-    let driver = tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "a connection to an adapter ended");
-        }
-    });
-    Ok(Http1::new(sender, driver.abort_handle()))
+    Ok(Http1::new(sender, connection))
 }
 
 async fn http2_over<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(io: I) -> Result<Http2, Fault> {

@@ -1,6 +1,9 @@
 //! Any OpenAI-compatible server, over HTTP/1.1 or, where TLS negotiates it, HTTP/2.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::Bytes;
 use dataplane_core::fault::{Fault, Kind, Retry};
@@ -114,7 +117,20 @@ impl OpenAi {
         *request.uri_mut() = self.paths[path as usize].0.clone();
         *request.version_mut() = Version::HTTP_11;
         request.headers_mut().insert(HOST, self.authority.clone());
-        match lease.sender().try_send_request(request).await {
+        let connection = lease.connection();
+        if !poll_fn(|cx| Poll::Ready(connection.poll_usable(cx))).await {
+            return Err(Failed::Unsent(Box::new(request)));
+        }
+        let (sender, driver) = connection.parts();
+        let mut sending = pin!(sender.try_send_request(request));
+        let sent = poll_fn(|cx| {
+            if let Poll::Ready(sent) = sending.as_mut().poll(cx) {
+                return Poll::Ready(sent);
+            }
+            driver.poll(cx);
+            sending.as_mut().poll(cx)
+        });
+        match sent.await {
             Ok(response) => {
                 let (head, incoming) = response.into_parts();
                 let body = UpstreamBody::http1(incoming, lease);

@@ -1,17 +1,21 @@
 //! Connections to one adapter that wait for work, one pool a worker, so that no two threads meet here.
 //!
 //! HTTP/1.1: a connection carries one exchange and comes back when its answer was read to the end; one that ends early
-//! is closed, because the rest of its answer is still on the way. HTTP/2: a connection carries many; a new one is
-//! opened when all are full.
+//! is closed, because the rest of its answer is still on the way. Whoever holds it also drives it: no task of its own,
+//! so a piece of an answer reaches its caller without a switch between tasks, and what arrived together leaves together.
+//! HTTP/2: a connection carries many and has a task; a new one is opened when all are full.
 
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 use hyper::client::conn::{http1, http2};
 use proto_core::units::Moment;
-use tokio::task::AbortHandle;
 
 use super::Upstream;
 use super::body::RopeBody;
@@ -30,13 +34,14 @@ struct Idle {
     since: Moment,
 }
 
-/// One HTTP/1.1 connection, in use by at most one exchange.
-#[derive(Debug)]
+/// One HTTP/1.1 connection, in use by at most one exchange. Dropping it closes it at once.
 pub struct Http1 {
-    pub sender: http1::SendRequest<RopeBody>,
-    /// Ends the connection at once: a dropped sender alone would let it wait for the rest of an answer.
-    driver: AbortHandle,
+    sender: http1::SendRequest<RopeBody>,
+    driver: Driver,
 }
+
+/// Reads and writes a connection while it is polled; `None` once it ended.
+pub struct Driver(Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>);
 
 /// One HTTP/2 connection, in use by many.
 #[derive(Debug, Clone)]
@@ -51,8 +56,8 @@ pub enum Found {
     Http2(Http2, Stream),
 }
 
-/// An HTTP/1.1 connection out for one exchange. Dropped before [`Lease::give_back`], it closes the connection, which
-/// is how an upstream learns that nobody waits any more.
+/// An HTTP/1.1 connection out for one exchange. Dropped before [`Lease::give_back`], it closes, which is how an upstream
+/// learns that nobody waits any more.
 #[derive(Debug)]
 pub struct Lease {
     connection: Option<Http1>,
@@ -86,11 +91,9 @@ impl Pool {
         }
         let now = clock::now();
         while let Some(idle) = self.idle.pop() {
-            let is_fresh = now - idle.since < IDLE_WAIT;
-            if is_fresh && idle.connection.sender.is_ready() {
+            if now - idle.since < IDLE_WAIT {
                 return Some(Found::Http1(Lease::new(idle.connection, upstream, worker)));
             }
-            idle.connection.driver.abort();
         }
         None
     }
@@ -102,8 +105,42 @@ impl Pool {
 }
 
 impl Http1 {
-    pub fn new(sender: http1::SendRequest<RopeBody>, driver: AbortHandle) -> Http1 {
-        Http1 { sender, driver }
+    pub fn new(
+        sender: http1::SendRequest<RopeBody>,
+        driver: impl Future<Output = hyper::Result<()>> + Send + 'static,
+    ) -> Http1 {
+        Http1 { sender, driver: Driver(Some(Box::pin(driver))) }
+    }
+
+    /// Whether it can take a request: looks for a close that arrived while nobody looked.
+    pub fn poll_usable(&mut self, cx: &mut Context<'_>) -> bool {
+        self.driver.poll(cx);
+        self.sender.is_ready()
+    }
+
+    /// Its two halves: what sends, and what must be polled for anything to happen.
+    pub fn parts(&mut self) -> (&mut http1::SendRequest<RopeBody>, &mut Driver) {
+        (&mut self.sender, &mut self.driver)
+    }
+}
+
+impl Driver {
+    /// Reads and writes what can be. How it ends shows at the sender and at the body.
+    pub fn poll(&mut self, cx: &mut Context<'_>) {
+        if let Some(driver) = &mut self.0
+            && let Poll::Ready(ended) = driver.as_mut().poll(cx)
+        {
+            self.0 = None;
+            if let Err(error) = ended {
+                tracing::debug!(%error, "a connection to an adapter ended");
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Http1 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http1").field("is_closed", &self.sender.is_closed()).finish_non_exhaustive()
     }
 }
 
@@ -136,29 +173,20 @@ impl Lease {
         Lease { connection: Some(connection), upstream: Arc::clone(upstream), worker }
     }
 
-    pub fn sender(&mut self) -> &mut http1::SendRequest<RopeBody> {
-        &mut self.connection.as_mut().expect("a lease holds its connection until it ends").sender
+    pub fn connection(&mut self) -> &mut Http1 {
+        self.connection.as_mut().expect("a lease holds its connection until it ends")
     }
 
     /// The answer was read to its end: the next request may have the connection.
-    pub fn give_back(mut self) {
-        let Some(connection) = self.connection.take() else { return };
+    pub fn give_back(mut self, cx: &mut Context<'_>) {
+        let Some(mut connection) = self.connection.take() else { return };
+        connection.driver.poll(cx);
         if connection.sender.is_closed() {
             return;
         }
         if let Some(pool) = self.upstream.pool(self.worker) {
-            let idle = Idle { connection, since: clock::now() };
-            if let Err(idle) = pool.idle.push(idle) {
-                idle.connection.driver.abort();
-            }
-        }
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        if let Some(connection) = self.connection.take() {
-            connection.driver.abort();
+            // A full queue drops it, which closes it.
+            let _ = pool.idle.push(Idle { connection, since: clock::now() });
         }
     }
 }

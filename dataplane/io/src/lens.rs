@@ -1,0 +1,157 @@
+//! How an answer is read on its way, and what the caller is given of it.
+
+use bytes::Bytes;
+use dataplane_core::bill::Usage;
+use dataplane_core::dialect::ask::lines;
+use dataplane_core::dialect::openai::{BodyReader, DONE, StreamEnd, StreamReader};
+use dataplane_core::dialect::rope::Rope;
+use dataplane_core::fault::{Fault, Kind, Retry};
+use proto_core::model::Price;
+use proto_core::units::Picodollars;
+
+use crate::charge::Charge;
+
+/// One answer's reader.
+#[derive(Debug)]
+pub enum Lens {
+    /// Event by event, as they are.
+    Events(StreamReader),
+    /// As one: an answer without a stream that is too long to hold.
+    Body(BodyReader),
+    /// Event by event, told as the lines of `/v1/ask`.
+    Ask(Box<Told>),
+}
+
+/// An answer told as lines.
+#[derive(Debug)]
+pub struct Told {
+    pub reader: StreamReader,
+    pub model: Box<str>,
+    /// Chunks so far.
+    pub seq: u64,
+    /// The text so far, as it stands between the quotes of JSON; at most [`TEXT_BYTES_MAX`].
+    pub text: Vec<u8>,
+    pub cost_max: Option<Picodollars>,
+    /// Of the plan's dearest other candidate.
+    pub dearest: Option<Price>,
+    pub escalations: u32,
+    pub cluster_hint: Option<&'static str>,
+    pub phase: &'static str,
+}
+
+impl Lens {
+    /// A piece of the answer came; what the caller is given of it is appended to `out`.
+    pub fn on_piece(&mut self, piece: Bytes, charge: &mut Charge, out: &mut Rope) -> Result<(), Fault> {
+        match self {
+            Lens::Events(reader) => {
+                reader.push(&piece, out)?;
+                // The upstream's own words were relayed; what follows is the cut.
+                if reader.progress().has_error { Err(STREAM_ERROR) } else { Ok(()) }
+            }
+            Lens::Body(reader) => {
+                reader.push(&piece);
+                out.push(piece);
+                Ok(())
+            }
+            Lens::Ask(told) => told.on_piece(&piece, charge, out),
+        }
+    }
+
+    /// The answer's body ended cleanly. Was it all?
+    pub fn on_end(&mut self, charge: &mut Charge, input_estimate: u64, out: &mut Rope) -> Result<(), Fault> {
+        let reader = match self {
+            Lens::Events(reader) => reader,
+            Lens::Body(reader) => {
+                if let Some(usage) = reader.end().usage {
+                    charge.set_usage(usage);
+                }
+                return Ok(());
+            }
+            Lens::Ask(told) => &mut told.reader,
+        };
+        match reader.end(true) {
+            StreamEnd::Truncated => return Err(Fault::upstream(Kind::Truncated, Retry::Never)),
+            StreamEnd::Errored => return Err(STREAM_ERROR),
+            StreamEnd::CompleteWithoutDone if matches!(self, Lens::Events(_)) => out.push(Bytes::from_static(DONE)),
+            StreamEnd::Complete | StreamEnd::CompleteWithoutDone => {}
+        }
+        if let Lens::Ask(told) = self {
+            let usage = told.usage(input_estimate);
+            charge.set_usage(usage);
+            out.push(told.last(usage, charge));
+        }
+        Ok(())
+    }
+
+    /// What is known of the tokens: what the upstream reported, else what was received, counted here.
+    pub fn usage(&self, input_estimate: u64) -> Option<Usage> {
+        match self {
+            Lens::Events(reader) => Some(counted(reader, input_estimate)),
+            Lens::Body(_) => None,
+            Lens::Ask(told) => Some(told.usage(input_estimate)),
+        }
+    }
+
+    /// The upstream's own error was passed on as it stood.
+    pub fn passes_errors(&self) -> bool {
+        matches!(self, Lens::Events(_))
+    }
+}
+
+impl Told {
+    fn usage(&self, input_estimate: u64) -> Usage {
+        counted(&self.reader, input_estimate)
+    }
+
+    pub fn on_piece(&mut self, piece: &Bytes, charge: &mut Charge, out: &mut Rope) -> Result<(), Fault> {
+        let mut lines = Vec::new();
+        let Told { reader, model, seq, text, .. } = self;
+        reader.push_text(piece, |raw| {
+            if !raw.is_empty() {
+                *seq += 1;
+                lines::chunk(*seq, raw, model, &mut lines);
+                text.extend_from_slice(raw);
+            }
+        })?;
+        out.push(lines.into());
+        let progress = reader.progress();
+        if progress.has_error {
+            return Err(STREAM_ERROR);
+        }
+        if text.len() > TEXT_BYTES_MAX {
+            return Err(Fault::upstream(Kind::Garbled, Retry::Never));
+        }
+        let so_far = Usage { output: progress.tokens_received, ..Usage::default() };
+        match self.cost_max {
+            // The upstream was told the most it may write; one that writes on is stopped here.
+            Some(most) if so_far.cost(&charge.offer().price) > most => Err(Fault::proxy(Kind::BudgetExceeded)),
+            _ => Ok(()),
+        }
+    }
+
+    fn last(&self, usage: Usage, charge: &Charge) -> Bytes {
+        let mut line = Vec::new();
+        let answer = lines::Final {
+            text: &self.text,
+            model_used: &self.model,
+            usage,
+            cost: charge.cost(),
+            dearest_cost: self.dearest.map(|price| usage.cost(&price)),
+            escalation_count: self.escalations,
+            cluster_hint: self.cluster_hint,
+            phase: self.phase,
+        };
+        lines::last(&answer, &mut line);
+        line.into()
+    }
+}
+
+fn counted(reader: &StreamReader, input: u64) -> Usage {
+    let progress = reader.progress();
+    let output = progress.tokens_received;
+    progress.usage.unwrap_or(Usage { input, output, estimated: true, ..Usage::default() })
+}
+
+const STREAM_ERROR: Fault = Fault::upstream(Kind::StreamError, Retry::Never);
+/// Repeated in the final line, so it is held; longer than any model writes at once.
+const TEXT_BYTES_MAX: usize = 4 * 1024 * 1024;
