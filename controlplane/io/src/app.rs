@@ -67,8 +67,8 @@ pub enum StartFault {
     Internal(String),
 }
 
-/// Binds, opens the store and serves on the current runtime until [`Handle::shutdown`]. `seed`: documents (file name,
-/// content) that are applied where the store has never held anything.
+/// Binds, opens the store and serves on the current runtime until [`Handle::shutdown`]. `seed`: documents
+/// (file name, content) that are applied where the store has never held anything.
 pub async fn start(config: Config, seed: Option<Vec<(String, Vec<u8>)>>) -> Result<Handle, StartFault> {
     config.check().map_err(StartFault::Config)?;
     let tls = config.tls.as_ref().map(server_tls).transpose()?;

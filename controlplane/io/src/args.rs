@@ -1,9 +1,10 @@
 //! The command line of a control plane alone, for `atp-controlplane` and `atp controlplane`.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use proto_core::parse::Source;
+use proto_core::parse::{Mistake, Source};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -83,8 +84,19 @@ pub fn read(args: &Args) -> Result<Config, String> {
             }
             Ok(config)
         }
-        Err(mistakes) => Err(mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
+        Err(mut mistakes) => {
+            if args.config.is_none() {
+                // What nobody wrote has no line; the way out is to write it.
+                mistakes.iter_mut().for_each(|mistake| mistake.place = None);
+                return Err(format!("{}; write settings to a file and pass --config FILE", told(&mistakes)));
+            }
+            Err(told(&mistakes))
+        }
     }
+}
+
+fn told(mistakes: &[Mistake]) -> String {
+    mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 /// Ends with the first SIGINT or SIGTERM.
@@ -103,7 +115,9 @@ pub async fn told_to_stop() {
 
 fn start_log(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let is_terminal = std::io::stderr().is_terminal();
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(is_terminal).with_writer(std::io::stderr);
     // A log that is set up already is somebody else's choice, and kept.
     let _ = match format {
         LogFormat::Text => log.try_init(),

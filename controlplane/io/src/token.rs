@@ -23,7 +23,12 @@ impl Token {
             Err(error) => return Err(told(&path, &error.to_string())),
             Ok(hex) => return Ok(Token { path, hex }),
         }
-        let hex = read(&path)?;
+        let hex = read(&path).map_err(|error| {
+            io::Error::new(
+                error.kind(),
+                format!("{error}; remove the file, and start again to have a new one made"),
+            )
+        })?;
         Ok(Token { path, hex })
     }
 
@@ -53,7 +58,7 @@ pub fn read(path: &Path) -> io::Result<String> {
     read.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
     let hex = text.trim_end();
     if hex.len() != HEX_BYTES || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        let what = format!("holds no token of {HEX_BYTES} hexadecimal digits; remove it and start again");
+        let what = format!("holds no token of {HEX_BYTES} hexadecimal digits");
         return Err(told(path, &what));
     }
     Ok(hex.to_owned())

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use controlplane_core::compile::compile;
-use controlplane_core::intent::{Change, Intent, Plan, Refusal, Write, plan};
+use controlplane_core::intent::{Change, Intent, Plan, Refusal, Verb, Write, plan};
 use controlplane_core::stored::Stored;
 use proto_core::sync::{Generation, PublishedSet, TooLarge};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -179,6 +179,8 @@ impl Bench {
         self.commit(next, &plan)?;
         let Plan { changes, next: stored } = plan;
         self.state.send_replace(Arc::new(State { stored, published }));
+        let changed = changes.iter().filter(|change| change.verb() != Verb::Unchanged).count();
+        tracing::info!(generation = %next, changed, "resources changed");
         let applied = Applied { changes: Arc::new(changes), generation: next };
         // Nobody watching is no error.
         let _ = self.applied.send(applied.clone());

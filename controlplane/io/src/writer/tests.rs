@@ -3,7 +3,6 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use controlplane_core::intent::Verb;
 use controlplane_core::stored::Entry;
 use proto_core::model::{Kind, Name};
 use proto_core::parse::{Source, documents};

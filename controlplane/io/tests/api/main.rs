@@ -2,6 +2,8 @@
 //!
 //! Every test starts its own on ports the system chose, with a data folder of its own.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic; clippy knows that of test functions only")]
+
 mod access;
 mod http;
 mod kill;
