@@ -9,7 +9,10 @@
 //! Bodies are never copied whole, never parsed into trees, never written again: everything here reads slices
 //! and hands out slices. Nothing here knows an adapter, a socket or the time.
 
+pub mod ask;
+pub mod errors;
 mod json;
+pub mod models;
 pub mod openai;
 pub mod rope;
 pub mod scan;

@@ -17,12 +17,14 @@ mod escape;
 mod number;
 mod plain;
 mod text;
+mod write;
 
 #[cfg(test)]
 mod tests;
 
 pub use escape::unescape;
 pub(crate) use number::Decimal;
+pub(crate) use write::{Escaped, HEX, Plain, Shown, put, quote};
 
 use self::number::Number;
 use self::text::Text;

@@ -293,10 +293,11 @@ proptest! {
     #[test]
     fn every_split_in_two_reads_the_same(value in json()) {
         let body = escaped(&serde_json::to_string(&value).unwrap());
-        prop_assume!(body.len() < 1500);
         let body = body.as_bytes();
+        // Cuts further in are left to longer steps.
+        let step = 1 + body.len() / 1000;
         let whole = read(body, [body]);
-        for at in 0..=body.len() {
+        for at in (0..=body.len()).step_by(step) {
             prop_assert_eq!(&read(body, [&body[..at], &body[at..]]), &whole);
         }
     }
