@@ -129,3 +129,6 @@ impl Terminal<'_> {
 const FAILED: u8 = 1;
 const DIFFERENCES: u8 = 1;
 const DIFF_FAILED: u8 = 2;
+
+#[cfg(test)]
+mod tests;
