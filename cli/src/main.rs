@@ -1,26 +1,86 @@
 //! `atp`: one binary for everything a person types.
 
+mod ask;
 mod ctl;
+mod up;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
+use dataplane_io::telemetry::logs::Format;
 
 /// A proxy for model and agent traffic.
 #[derive(Debug, Parser)]
-#[command(name = "atp", version)]
+#[command(name = "atp", version, after_help = EXAMPLES)]
 struct Cli {
+    /// How logs are written, to stderr
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, global = true, env = "ATP_LOG_FORMAT")]
+    log_format: LogFormat,
     #[command(subcommand)]
     command: Command,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
+    Up(up::UpArgs),
+    /// Run a data plane alone: it serves what its resources file or its control plane says
+    #[command(after_help = "Examples:\n  atp dataplane --config deploy/examples/dataplane.yaml")]
+    Dataplane {
+        /// Settings of the data plane
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Run a control plane alone: it stores resources and pushes them to data planes
+    Controlplane(ControlplaneArgs),
+    Ask(ask::AskArgs),
     Ctl(ctl::CtlArgs),
 }
 
+/// As `atp-controlplane`, but for the log format, which is global here.
+#[derive(Debug, clap::Args)]
+struct ControlplaneArgs {
+    /// Settings of the control plane
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where resources and tokens are kept
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
 fn main() -> ExitCode {
-    match Cli::parse().command {
+    let cli = Cli::parse();
+    let format = match cli.log_format {
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
+    };
+    match cli.command {
+        Command::Up(args) => up::run(&args, format),
+        Command::Dataplane { config } => dataplane_io::run::from_file(&config, format),
+        Command::Controlplane(ControlplaneArgs { config, data_dir }) => {
+            use controlplane_io::args::{Args, LogFormat as Log};
+            let log_format = if format == Format::Json { Log::Json } else { Log::Text };
+            controlplane_io::args::main(&Args { config, data_dir, log_format })
+        }
+        Command::Ask(args) => ask::run(&args),
         Command::Ctl(args) => ctl::run(&args),
     }
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  atp up                                  both planes on this machine
+  atp ask \"Why is the sky blue?\"          one prompt, its answer as it comes
+  atp ctl apply -f adapter.yaml           declare an adapter
+  atp ctl status                          what is served, by whom
+
+Exit codes: 0 well, 1 failed, 2 wrong usage";
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

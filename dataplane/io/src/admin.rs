@@ -21,7 +21,10 @@ pub async fn serve(shared: Arc<Shared>, listener: tokio::net::TcpListener) {
         .route("/healthz/live", get(async || "ok\n"))
         .route("/healthz/ready", get(ready))
         .route("/metrics", get(scrape))
-        .route("/adapters/health", get(async |State(shared): State<Arc<Shared>>| Json(health::adapters(&shared))))
+        .route(
+            "/adapters/health",
+            get(async |State(shared): State<Arc<Shared>>| Json(health::adapters(&shared))),
+        )
         .route("/config_dump", get(dump))
         .route("/drain", post(drain))
         .with_state(shared);

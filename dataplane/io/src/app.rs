@@ -39,7 +39,8 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
     let shared = Arc::new(Shared::new(config));
     let (busy, idle) = mpsc::channel(1);
     let mut http = Vec::new();
-    let mut sockets: Vec<Vec<std::net::TcpListener>> = (0..shared.tallies.len()).map(|_| Vec::new()).collect();
+    let mut sockets: Vec<Vec<std::net::TcpListener>> =
+        (0..shared.tallies.len()).map(|_| Vec::new()).collect();
     for (at, address) in addresses.iter().enumerate() {
         if listen::is_taken(*address) {
             if at == 0 {
@@ -52,14 +53,17 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
         http.push(bound[0].local_addr().map_err(|error| cannot_listen(*address, &error))?);
         bound.into_iter().zip(&mut sockets).for_each(|(socket, own)| own.push(socket));
     }
-    let admin = listen::bind(shared.config.admin, 1).map_err(|error| cannot_listen(shared.config.admin, &error))?;
+    let admin =
+        listen::bind(shared.config.admin, 1).map_err(|error| cannot_listen(shared.config.admin, &error))?;
     let admin_address = admin[0].local_addr().map_err(|error| cannot_listen(shared.config.admin, &error))?;
     let failed = |error: io::Error| StartError(format!("a thread could not be started: {error}"));
     let mut threads = Vec::new();
     for (id, sockets) in sockets.into_iter().enumerate() {
         let worker = Arc::new(Worker::new(id, Arc::clone(&shared), seed()));
         let busy = busy.clone();
-        threads.push(runtime::spawn(format!("worker-{id}"), move || work(worker, sockets, busy)).map_err(failed)?);
+        threads.push(
+            runtime::spawn(format!("worker-{id}"), move || work(worker, sockets, busy)).map_err(failed)?,
+        );
     }
     let beside = Arc::clone(&shared);
     let admin = admin.into_iter().next().expect("one socket was asked for");
@@ -84,7 +88,10 @@ impl Handle {
         let times = self.shared.config.drain;
         tokio::pin!(hurry);
         self.shared.enter(Phase::Leaving);
-        tracing::info!(delay_ms = times.delay.as_millis() as u64, "leaving: not ready any more, still serving");
+        tracing::info!(
+            delay_ms = times.delay.as_millis() as u64,
+            "leaving: not ready any more, still serving"
+        );
         let in_hurry = tokio::select! { () = sleep(times.delay) => false, () = &mut hurry => true };
         self.shared.enter(Phase::Draining);
         tracing::info!(grace_ms = times.grace.as_millis() as u64, "draining: no new connections");
@@ -98,7 +105,8 @@ impl Handle {
             tracing::warn!("some connections did not end in time and are cut");
         }
         let threads = std::mem::take(&mut self.threads);
-        let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
+        let joined =
+            tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
         if timeout(LAST_WORDS, joined).await.is_err() {
             tracing::warn!("a thread did not end in time");
         }

@@ -76,8 +76,35 @@ impl Config {
     }
 
     /// From a file and the environment, with warnings. `folder`: what relative paths in the file start from.
-    pub fn read(source: &Source<'_>, folder: &Path, env: Env<'_>) -> Result<(Config, Vec<Mistake>), Vec<Mistake>> {
-        let (mut read, warnings) = config(source, KNOWN, |fields| Some(file(&fields, folder, env)))?;
+    pub fn read(
+        source: &Source<'_>,
+        folder: &Path,
+        env: Env<'_>,
+    ) -> Result<(Config, Vec<Mistake>), Vec<Mistake>> {
+        Config::read_from(source, KNOWN, env, |fields| origin(fields, folder, env), folder)
+    }
+
+    /// The same for `atp up`, which brings its own control plane: the file names no origin.
+    pub fn read_local(
+        source: &Source<'_>,
+        folder: &Path,
+        env: Env<'_>,
+        own: Origin,
+    ) -> Result<(Config, Vec<Mistake>), Vec<Mistake>> {
+        Config::read_from(source, KNOWN_LOCAL, env, |_| own, folder)
+    }
+
+    fn read_from(
+        source: &Source<'_>,
+        known: &'static [&'static str],
+        env: Env<'_>,
+        origin: impl FnOnce(&Fields<'_>) -> Origin,
+        folder: &Path,
+    ) -> Result<(Config, Vec<Mistake>), Vec<Mistake>> {
+        let (mut read, warnings) = config(source, known, |fields| {
+            let origin = origin(&fields);
+            Some(file(&fields, folder, env, origin))
+        })?;
         let mut mistakes = Vec::new();
         read.config.environment(env, &mut read.cleartext, &mut mistakes);
         read.config.check_cleartext(read.cleartext, &mut mistakes);
@@ -150,12 +177,15 @@ struct Read {
     cleartext: bool,
 }
 
-fn file(fields: &Fields<'_>, folder: &Path, env: Env<'_>) -> Read {
-    let data_dir = fields.optional("data_dir").and_then(|field| field.text().map(|path| folder.join(path)));
-    let origin = origin(fields, folder, env);
-    let mut config = Config::local(data_dir.unwrap_or_else(|| default_data_dir(env)), origin);
+fn file(fields: &Fields<'_>, folder: &Path, env: Env<'_>, origin: Origin) -> Read {
+    let of_file = fields.optional("data_dir").and_then(|field| field.text().map(|path| folder.join(path)));
+    let of_env = env("ATP_DATA_DIR").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let data_dir = of_env.or(of_file).unwrap_or_else(|| default_data_dir(env));
+    let mut config = Config::local(data_dir, origin);
     let mut cleartext = false;
-    if let Some(listen) = fields.optional("listen").and_then(|f| f.fields(&["http", "also", "admin", "cleartext"])) {
+    if let Some(listen) =
+        fields.optional("listen").and_then(|f| f.fields(&["http", "also", "admin", "cleartext"]))
+    {
         set(&mut config.http[0], listen.optional("http"), address);
         let also = listen.optional("also").and_then(|field| field.list(0..=16)).unwrap_or_default();
         config.http.extend(also.into_iter().filter_map(address));
@@ -197,11 +227,14 @@ fn origin(fields: &Fields<'_>, folder: &Path, env: Env<'_>) -> Origin {
             let read = control.fields(&["url", "token_file"]);
             let url = read.as_ref().and_then(|read| read.required("url")?.parsed(control_url));
             let token = read.as_ref().and_then(|read| read.optional("token_file")?.text());
-            let token_file = token.map_or_else(|| default_data_dir(env).join(TOKEN_FILE), |path| folder.join(path));
+            let token_file =
+                token.map_or_else(|| default_data_dir(env).join(TOKEN_FILE), |path| folder.join(path));
             Origin::ControlPlane { url: url.unwrap_or_default(), token_file: Some(token_file) }
         }
         (None, None) => {
-            fields.mistake("names neither `resources: FILE` nor `control_plane: { url: … }`; one of them is needed");
+            fields.mistake(
+                "names neither `resources: FILE` nor `control_plane: { url: … }`; one of them is needed",
+            );
             Origin::File(PathBuf::new())
         }
     }
@@ -218,7 +251,8 @@ fn address(field: Field<'_>) -> Option<SocketAddr> {
 }
 
 fn control_url(url: &str) -> Result<String, &'static str> {
-    let loopback = ["http://127.", "http://[::1]", "http://localhost"].iter().any(|start| url.starts_with(start));
+    let loopback =
+        ["http://127.", "http://[::1]", "http://localhost"].iter().any(|start| url.starts_with(start));
     match url.starts_with("http://") {
         true if loopback => Ok(url.into()),
         true => Err("cleartext to the control plane is only for loopback"),
@@ -241,6 +275,8 @@ const WORKERS_MAX: usize = 1024;
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const PORT: u16 = 7443;
 const ADMIN_PORT: u16 = 7445;
+const KNOWN_LOCAL: &[&str] =
+    &["listen", "workers", "node", "data_dir", "limits", "drain", "explore_permille"];
 const KNOWN: &[&str] = &[
     "listen",
     "workers",

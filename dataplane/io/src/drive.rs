@@ -67,19 +67,22 @@ pub async fn drive(
     let mut timer = pin!(sleep_until(clock::instant(exchange.deadline())));
     loop {
         match exchange.poll_action(clock::now()) {
-            Action::Start { slot, offer } => match Charge::open(worker, held, offer, order.tenant, clock::now()) {
-                Ok(charge) => {
-                    watcher.on_dispatch(offer, exchange.escalations() > escalations);
-                    escalations = exchange.escalations();
-                    let call = order.call(offer, exchange.has_more());
-                    let future = attempt::run(worker, held, charge, call, order.drop_usage, order.prompt_bytes);
-                    match slot {
-                        Slot::First => slots.0.set(Some(future)),
-                        Slot::Second => slots.1.set(Some(future)),
+            Action::Start { slot, offer } => {
+                match Charge::open(worker, held, offer, order.tenant, clock::now()) {
+                    Ok(charge) => {
+                        watcher.on_dispatch(offer, exchange.escalations() > escalations);
+                        escalations = exchange.escalations();
+                        let call = order.call(offer, exchange.has_more());
+                        let future =
+                            attempt::run(worker, held, charge, call, order.drop_usage, order.prompt_bytes);
+                        match slot {
+                            Slot::First => slots.0.set(Some(future)),
+                            Slot::Second => slots.1.set(Some(future)),
+                        }
                     }
+                    Err(fault) => exchange.on_refused(slot, fault),
                 }
-                Err(fault) => exchange.on_refused(slot, fault),
-            },
+            }
             Action::Cancel { slot: Slot::First } => slots.0.set(None),
             Action::Cancel { slot: Slot::Second } => slots.1.set(None),
             Action::Relay { .. } => return Ok(won.expect("only an attempt that is ready is relayed")),

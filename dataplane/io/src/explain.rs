@@ -22,9 +22,9 @@ fn explain(served: &Served, question: &Question) -> Result<Value, Value> {
     let table = &served.table;
     let refusal = |fault: Fault| json!({"error": fault.code(), "status": fault.status()});
     let wanted = if question.tenant.is_empty() { PUBLIC } else { &question.tenant };
-    let tenant = table.tenants.iter().position(|row| row.name.as_str() == wanted).ok_or_else(|| {
-        json!({"error": "unknown_tenant", "message": format!("no tenant `{wanted}` is served")})
-    })?;
+    let tenant = table.tenants.iter().position(|row| row.name.as_str() == wanted).ok_or_else(
+        || json!({"error": "unknown_tenant", "message": format!("no tenant `{wanted}` is served")}),
+    )?;
     let tenant = dataplane_core::table::TenantId(u32::try_from(tenant).unwrap_or(u32::MAX));
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     let (model, task_type) = (some(&question.model), some(&question.task_type));

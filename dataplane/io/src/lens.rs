@@ -72,7 +72,9 @@ impl Lens {
         match reader.end(true) {
             StreamEnd::Truncated => return Err(Fault::upstream(Kind::Truncated, Retry::Never)),
             StreamEnd::Errored => return Err(STREAM_ERROR),
-            StreamEnd::CompleteWithoutDone if matches!(self, Lens::Events(_)) => out.push(Bytes::from_static(DONE)),
+            StreamEnd::CompleteWithoutDone if matches!(self, Lens::Events(_)) => {
+                out.push(Bytes::from_static(DONE))
+            }
             StreamEnd::Complete | StreamEnd::CompleteWithoutDone => {}
         }
         if let Lens::Ask(told) = self {
@@ -124,7 +126,9 @@ impl Told {
         let so_far = Usage { output: progress.tokens_received, ..Usage::default() };
         match self.cost_max {
             // The upstream was told the most it may write; one that writes on is stopped here.
-            Some(most) if so_far.cost(&charge.offer().price) > most => Err(Fault::proxy(Kind::BudgetExceeded)),
+            Some(most) if so_far.cost(&charge.offer().price) > most => {
+                Err(Fault::proxy(Kind::BudgetExceeded))
+            }
             _ => Ok(()),
         }
     }

@@ -46,7 +46,8 @@ pub async fn accept(worker: Arc<Worker>, listener: std::net::TcpListener, busy: 
     let mut phases = worker.shared.phases();
     let draining = phases.wait_for(|phase| *phase >= Phase::Draining);
     tokio::pin!(draining);
-    let connections_max = u64::from(worker.shared.config.limits.connections) / worker.shared.tallies.len() as u64;
+    let connections_max =
+        u64::from(worker.shared.config.limits.connections) / worker.shared.tallies.len() as u64;
     loop {
         let accepted = tokio::select! {
             biased;

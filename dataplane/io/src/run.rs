@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::telemetry::logs;
 
 /// Runs a data plane from its configuration file until it is told to end.
-pub fn from_file(path: &Path) -> ExitCode {
+pub fn from_file(path: &Path, format: logs::Format) -> ExitCode {
     let config = match read(path) {
         Ok(config) => config,
         Err(mistakes) => {
@@ -19,7 +19,7 @@ pub fn from_file(path: &Path) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    logs::start(logs::Format::from_env());
+    logs::start(format);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -67,7 +67,8 @@ async fn until_told(handle: Handle) -> ExitCode {
 
 /// Until a signal to end arrives.
 pub async fn told() {
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         tracing::error!("signals cannot be watched; the process ends only by force");
         return std::future::pending().await;
     };

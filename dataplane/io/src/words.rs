@@ -74,7 +74,9 @@ impl Telling {
 
     fn written(&self, fault: Fault, place: Place) -> Bytes {
         let models: Vec<&str> = self.models.iter().map(AsRef::as_ref).collect();
-        let answering = |pick: fn(&(Box<str>, Box<str>)) -> &Box<str>| self.answering.as_ref().map_or("", |two| pick(two));
+        let answering = |pick: fn(&(Box<str>, Box<str>)) -> &Box<str>| {
+            self.answering.as_ref().map_or("", |two| pick(two))
+        };
         let context = Context {
             request_id: self.request_id.to_str().unwrap_or_default(),
             model: &self.model,

@@ -28,12 +28,8 @@ impl Permits {
             }
             // Order: acquire on success pairs with the release in `release`, so that whoever takes a permit sees what
             // its last holder did to cells beside it (tests rely on it; the path does not need more).
-            let swap = self.in_flight.compare_exchange_weak(
-                taken,
-                taken + 1,
-                Ordering::Acquire,
-                Ordering::Relaxed,
-            );
+            let swap =
+                self.in_flight.compare_exchange_weak(taken, taken + 1, Ordering::Acquire, Ordering::Relaxed);
             match swap {
                 Ok(_) => return true,
                 Err(now) => taken = now,

@@ -77,9 +77,10 @@ impl Registry {
         let offers = offers.collect();
         let routes = table.routes.iter().map(|row| keep(&mut self.routes, &row.name, RouteCell::default));
         let routes = routes.collect();
-        let tenants = table.tenants.iter().map(|row| {
-            keep(&mut self.tenants, &row.name, || TenantCell { tallies: per_worker(workers) })
-        });
+        let tenants = table
+            .tenants
+            .iter()
+            .map(|row| keep(&mut self.tenants, &row.name, || TenantCell { tallies: per_worker(workers) }));
         let tenants = tenants.collect();
         self.forget();
         Snapshot { epoch, number, table, adapters, offers, routes, tenants }

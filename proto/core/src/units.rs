@@ -70,7 +70,8 @@ impl Picodollars {
     /// From USD; `None` where negative, not finite or out of range.
     pub fn from_usd(usd: f64) -> Option<Picodollars> {
         let pico = usd * Self::PER_USD as f64;
-        (pico.is_finite() && (0.0..=u64::MAX as f64).contains(&pico)).then(|| Picodollars(pico.round() as u64))
+        (pico.is_finite() && (0.0..=u64::MAX as f64).contains(&pico))
+            .then(|| Picodollars(pico.round() as u64))
     }
 }
 

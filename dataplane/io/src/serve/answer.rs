@@ -27,7 +27,11 @@ pub struct AnswerBody {
 enum Form {
     Whole(Rope),
     /// Read from upstream as the client takes it: one HTTP/1.1 connection each way.
-    Relayed { relay: Box<Relay>, telling: Box<Telling>, trailers: Trailers },
+    Relayed {
+        relay: Box<Relay>,
+        telling: Box<Telling>,
+        trailers: Trailers,
+    },
     /// Read from upstream by a task, since somebody else shares its connection.
     Pumped(Pumped),
 }

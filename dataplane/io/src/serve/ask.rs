@@ -93,8 +93,18 @@ async fn begin(arrived: Arrived, telling: &mut Telling) -> Result<Response<Answe
     let hash = PromptHash::of(&prompt);
     let timing = Timing { arrived: at };
     timing.on_dispatch(&worker);
-    let asking =
-        Asking { worker: Arc::clone(&worker), held, tenant, route, plan, head, body, headers, cluster_hint, timing };
+    let asking = Asking {
+        worker: Arc::clone(&worker),
+        held,
+        tenant,
+        route,
+        plan,
+        head,
+        body,
+        headers,
+        cluster_hint,
+        timing,
+    };
     let (pump, pumped) = pump::channel(&worker);
     pump.try_send(asking.plan_line(hash).into());
     let (said, dispatched) = oneshot::channel();
@@ -298,7 +308,8 @@ impl Asking {
             1 if self.plan.explores => "explore",
             _ => "fallback",
         };
-        let roles: Vec<_> = offers.iter().enumerate().map(|(at, offer)| (role(at), offer.model.as_str())).collect();
+        let roles: Vec<_> =
+            offers.iter().enumerate().map(|(at, offer)| (role(at), offer.model.as_str())).collect();
         let reason = self.held.table.route(self.route).strategy.as_str();
         let plan = lines::Plan {
             candidates: &candidates,

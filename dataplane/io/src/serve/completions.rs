@@ -74,7 +74,8 @@ async fn exchange(
         Operation::Completions => Profile::Completions,
         _ => Profile::Chat,
     };
-    let Intake { head, body } = intake::read(&headers, body, profile, worker.shared.config.limits.body_bytes).await?;
+    let Intake { head, body } =
+        intake::read(&headers, body, profile, worker.shared.config.limits.body_bytes).await?;
     if !peer.is_h2 {
         peer.stage.on_body();
     }
@@ -192,7 +193,8 @@ impl Answering<'_> {
 
     fn relay(mut self, headers: &mut HeaderMap, flow: Flow, exchange: &Exchange) -> AnswerBody {
         let offer = flow.charge.offer();
-        self.telling.set_answering(self.held.table.adapter(offer.adapter).name.as_str(), offer.model.as_str());
+        self.telling
+            .set_answering(self.held.table.adapter(offer.adapter).name.as_str(), offer.model.as_str());
         let trailers = if self.trailers {
             headers.insert(TRAILER, HeaderValue::from_static("x-atp-cost-usd-micros"));
             Trailers::Due

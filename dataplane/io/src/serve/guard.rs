@@ -157,7 +157,8 @@ impl Guarded {
     }
 
     fn poll_write_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        let timer = self.write_timer.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + WRITE_STALL)));
+        let timer =
+            self.write_timer.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + WRITE_STALL)));
         if !self.is_write_waiting {
             self.is_write_waiting = true;
             timer.as_mut().reset(Instant::now() + WRITE_STALL);

@@ -4,8 +4,8 @@
 use arrayvec::ArrayVec;
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_ENCODING, ALT_SVC, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, SERVER, SET_COOKIE,
-    TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    ACCEPT_ENCODING, ALT_SVC, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, SERVER,
+    SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -28,16 +28,8 @@ const API_KEY: HeaderName = HeaderName::from_static("api-key");
 const X_GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 
 /// Hop by hop (RFC 9110 §7.6.1), both ways.
-const HOP_BY_HOP: [HeaderName; 8] = [
-    CONNECTION,
-    KEEP_ALIVE,
-    PROXY_CONNECTION,
-    PROXY_AUTHENTICATE,
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
+const HOP_BY_HOP: [HeaderName; 8] =
+    [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
 /// The caller's own: credentials, cookies, and what is set anew for the adapter.
 const CALLERS: [HeaderName; 9] = [
     HOST,
@@ -137,7 +129,10 @@ mod tests {
     use super::*;
 
     fn map(headers: &[(&'static str, &'static str)]) -> HeaderMap {
-        headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+        headers
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect()
     }
 
     #[test]
@@ -158,7 +153,8 @@ mod tests {
             ("accept-encoding", "gzip"),
         ]);
         for_upstream(&mut headers, &HeaderValue::from_static("id"));
-        let mut left: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+        let mut left: Vec<_> =
+            headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
         left.sort_unstable();
         let wanted = [
             ("accept-encoding", "identity"),
@@ -173,7 +169,8 @@ mod tests {
     fn more_of_ours_than_fit_one_sweep_are_all_taken_out() {
         let mut headers = HeaderMap::new();
         for at in 0..60 {
-            headers.insert(HeaderName::try_from(format!("x-atp-{at}")).unwrap(), HeaderValue::from_static("1"));
+            headers
+                .insert(HeaderName::try_from(format!("x-atp-{at}")).unwrap(), HeaderValue::from_static("1"));
         }
         for_caller(&mut headers);
         assert!(headers.is_empty());

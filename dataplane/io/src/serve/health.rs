@@ -51,7 +51,8 @@ pub fn health(shared: &Shared) -> Value {
     // Order: relaxed, a state for people.
     let source_ok = shared.source_ok.load(Ordering::Relaxed);
     let status = if has_set && source_ok { "healthy" } else { "degraded" };
-    let check = |ok: bool, details: &str| json!({"status": if ok {"healthy"} else {"degraded"}, "details": details});
+    let check =
+        |ok: bool, details: &str| json!({"status": if ok {"healthy"} else {"degraded"}, "details": details});
     json!({
         "status": status,
         "service": "router",
@@ -86,9 +87,10 @@ pub fn adapters(shared: &Shared) -> Value {
     let list = rows.map(|(at, (row, cell))| {
         let offers = served.table.offers.iter().zip(&served.offers);
         let own = offers.filter(|(offer, _)| offer.adapter.0 as usize == at).map(|(_, cell)| cell);
-        let (requests, failures) = own.flat_map(|cell| cell.tallies.iter()).fold((0, 0), |(requests, failures), tally| {
-            (requests + tally.requests.value(), failures + tally.failures.value())
-        });
+        let (requests, failures) =
+            own.flat_map(|cell| cell.tallies.iter()).fold((0, 0), |(requests, failures), tally| {
+                (requests + tally.requests.value(), failures + tally.failures.value())
+            });
         let breaker = cell.breaker.now();
         let error_rate = if requests == 0 { Value::Null } else { json!(failures as f64 / requests as f64) };
         json!({

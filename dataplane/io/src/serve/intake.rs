@@ -19,7 +19,12 @@ pub struct Intake {
 }
 
 /// Reads and scans a body of at most `limit` bytes.
-pub async fn read(headers: &HeaderMap, mut body: Incoming, profile: Profile, limit: u64) -> Result<Intake, Fault> {
+pub async fn read(
+    headers: &HeaderMap,
+    mut body: Incoming,
+    profile: Profile,
+    limit: u64,
+) -> Result<Intake, Fault> {
     check_head(headers, limit)?;
     let mut scanner = Scanner::new(profile);
     let mut pieces = Pieces::default();

@@ -80,7 +80,12 @@ impl Follower {
                 Ok(()) => Some(held),
                 Err(rejects) => {
                     for reject in rejects {
-                        tracing::warn!(kind = reject.kind, name = reject.name, reason = reject.reason, "kept set");
+                        tracing::warn!(
+                            kind = reject.kind,
+                            name = reject.name,
+                            reason = reject.reason,
+                            "kept set"
+                        );
                     }
                     None
                 }
@@ -112,7 +117,8 @@ impl Follower {
             request.metadata_mut().insert("authorization", token);
         }
         let opened = tokio::time::timeout(CONNECT_WAIT, client.sync(request)).await;
-        let incoming = opened.map_err(|_| "no answer in time")?.map_err(|status| status.message().to_owned())?;
+        let incoming =
+            opened.map_err(|_| "no answer in time")?.map_err(|status| status.message().to_owned())?;
         Ok(Stream { outgoing, incoming: incoming.into_inner() })
     }
 

@@ -19,7 +19,11 @@ pub async fn follow(mut installer: Installer, path: PathBuf) {
             Ok(content) if content.len() <= FILE_BYTES_MAX => content,
             Ok(content) => {
                 let bytes = content.len();
-                log_once(&mut last, None, || tracing::error!(file = %path.display(), bytes, "too large to serve"));
+                log_once(
+                    &mut last,
+                    None,
+                    || tracing::error!(file = %path.display(), bytes, "too large to serve"),
+                );
                 continue;
             }
             Err(error) => {

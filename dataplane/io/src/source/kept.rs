@@ -55,7 +55,8 @@ impl Kept {
                 return None;
             }
         };
-        let whole = content.split_at_checked(HASH_BYTES).filter(|(hash, body)| *hash == &Sha256::digest(body)[..]);
+        let whole =
+            content.split_at_checked(HASH_BYTES).filter(|(hash, body)| *hash == &Sha256::digest(body)[..]);
         let Some(set) = whole.and_then(|(_, body)| Push::decode(body).ok()) else {
             tracing::warn!(file = %path.display(), "a kept set is damaged and not used");
             return None;
@@ -97,6 +98,9 @@ mod tests {
             std::fs::write(&newest, damaged).unwrap();
             assert_eq!(kept.read(), [push(1)]);
         }
-        assert_eq!(std::fs::metadata(folder.path().join(BEFORE)).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            std::fs::metadata(folder.path().join(BEFORE)).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
     }
 }

@@ -80,16 +80,19 @@ fn path(page: &mut Page, tallies: &[&WorkerTally]) {
     });
     count("atp_connections_total", "Connections accepted.", |tally| &tally.connections_opened);
     count("atp_connections_refused_total", "Connections over the limit.", |tally| &tally.connections_refused);
-    count("atp_connections_cut_slow_total", "Connections cut at a deadline of reading or writing.", |tally| {
-        &tally.connections_cut_slow
-    });
+    count(
+        "atp_connections_cut_slow_total",
+        "Connections cut at a deadline of reading or writing.",
+        |tally| &tally.connections_cut_slow,
+    );
     count("atp_connections_cut_flood_total", "Connections cut for a flood of control frames.", |tally| {
         &tally.connections_cut_flood
     });
 }
 
 fn process(page: &mut Page, shared: &Shared, tallies: &[&WorkerTally]) {
-    let open = sum(tallies, |tally| &tally.connections_opened) - sum(tallies, |tally| &tally.connections_closed);
+    let open =
+        sum(tallies, |tally| &tally.connections_opened) - sum(tallies, |tally| &tally.connections_closed);
     page.gauge("atp_connections_open", "Connections now.", open as f64);
     // Order: relaxed, numbers for people.
     let (taken, refused, fresh_at) = (
@@ -114,7 +117,9 @@ fn models(page: &mut Page, served: &Served) {
     type Column = (&'static str, &'static str, fn(&dataplane_state::tally::OfferTally) -> &Counter);
     const COLUMNS: [Column; 6] = [
         ("atp_model_requests_total", "Attempts by model.", |tally| &tally.requests),
-        ("atp_model_failures_total", "Attempts that failed for the upstream's sake.", |tally| &tally.failures),
+        ("atp_model_failures_total", "Attempts that failed for the upstream's sake.", |tally| {
+            &tally.failures
+        }),
         ("atp_model_cancelled_total", "Attempts cancelled from this side.", |tally| &tally.cancelled),
         ("atp_model_input_tokens_total", "Prompt tokens.", |tally| &tally.input_tokens),
         ("atp_model_output_tokens_total", "Answer tokens.", |tally| &tally.output_tokens),
@@ -127,17 +132,19 @@ fn models(page: &mut Page, served: &Served) {
         ..LABELS_MAX => (served.table.adapter(offer.adapter).name.to_string(), offer.model.to_string()),
         _ => (OTHER.into(), OTHER.into()),
     };
-    let mut column = |name: &'static str, what: &str, value: &dyn Fn(&dataplane_state::tally::OfferTally) -> u64| {
-        page.family(name, what, MetricType::COUNTER);
-        let mut values: BTreeMap<(String, String), u64> = BTreeMap::new();
-        for (at, (offer, cell)) in rows.iter().enumerate() {
-            *values.entry(named(at, offer)).or_default() += cell.tallies.iter().map(|tally| value(tally)).sum::<u64>();
-        }
-        for ((adapter, model), count) in &values {
-            page.value(name, &[("adapter", adapter), ("model", model)], *count as f64);
-        }
-        values.values().sum::<u64>()
-    };
+    let mut column =
+        |name: &'static str, what: &str, value: &dyn Fn(&dataplane_state::tally::OfferTally) -> u64| {
+            page.family(name, what, MetricType::COUNTER);
+            let mut values: BTreeMap<(String, String), u64> = BTreeMap::new();
+            for (at, (offer, cell)) in rows.iter().enumerate() {
+                *values.entry(named(at, offer)).or_default() +=
+                    cell.tallies.iter().map(|tally| value(tally)).sum::<u64>();
+            }
+            for ((adapter, model), count) in &values {
+                page.value(name, &[("adapter", adapter), ("model", model)], *count as f64);
+            }
+            values.values().sum::<u64>()
+        };
     let mut totals = [0; COLUMNS.len()];
     for (total, (name, what, of)) in totals.iter_mut().zip(COLUMNS) {
         *total = column(name, what, &|tally| of(tally).value());

@@ -120,8 +120,14 @@ impl Echo {
     }
 
     fn streamed(&self, pieces: VecDeque<Bytes>) -> Answer {
-        let body =
-            EchoBody { pieces, wait: self.speed.first_token, pace: self.pace(), timer: None, is_waiting: false, length: None };
+        let body = EchoBody {
+            pieces,
+            wait: self.speed.first_token,
+            pace: self.pace(),
+            timer: None,
+            is_waiting: false,
+            length: None,
+        };
         answer(StatusCode::OK, "text/event-stream; charset=utf-8", body)
     }
 
@@ -186,7 +192,10 @@ impl Reply<'_> {
             let message = json!({"role": "assistant", "content": text});
             ("chat.completion", json!({"index": 0, "message": message, "finish_reason": self.finish}))
         } else {
-            ("text_completion", json!({"index": 0, "text": text, "logprobs": null, "finish_reason": self.finish}))
+            (
+                "text_completion",
+                json!({"index": 0, "text": text, "logprobs": null, "finish_reason": self.finish}),
+            )
         };
         json!({
             "id": self.id(), "object": object, "created": CREATED, "model": self.model,

@@ -43,7 +43,8 @@ impl OpenAi {
         let authority = endpoint.authority();
         let uri = |text: String| {
             let text = Bytes::from_owner(text.into_bytes());
-            Uri::from_maybe_shared(text).map_err(|error| Unusable(format!("the endpoint makes no URL: {error}")))
+            Uri::from_maybe_shared(text)
+                .map_err(|error| Unusable(format!("the endpoint makes no URL: {error}")))
         };
         let scheme = if tls.is_some() { "https" } else { "http" };
         let both = |path: Path| {
@@ -211,8 +212,9 @@ fn credential(auth: &Auth) -> Result<(HeaderName, HeaderValue), Unusable> {
 
 fn read(secret: &SecretRef) -> Result<String, Unusable> {
     let found = match secret {
-        SecretRef::Env(name) => std::env::var(&**name)
-            .map_err(|_| Unusable(format!("the environment variable {name} is not set on this data plane")))?,
+        SecretRef::Env(name) => std::env::var(&**name).map_err(|_| {
+            Unusable(format!("the environment variable {name} is not set on this data plane"))
+        })?,
         SecretRef::File(path) => std::fs::read_to_string(&**path)
             .map_err(|error| Unusable(format!("the secret file {path} cannot be read: {error}")))?,
     };

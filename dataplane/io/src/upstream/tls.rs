@@ -44,7 +44,8 @@ fn system_roots() -> Result<RootCertStore, Unusable> {
     let mut roots = RootCertStore::empty();
     let (added, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if added == 0 {
-        let what = "this machine has no CA certificates: install them (package ca-certificates) or name `tls.ca`";
+        let what =
+            "this machine has no CA certificates: install them (package ca-certificates) or name `tls.ca`";
         return Err(Unusable(what.into()));
     }
     Ok(roots)

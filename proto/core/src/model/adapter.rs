@@ -249,7 +249,9 @@ mod tests {
 
     #[test]
     fn an_endpoint_with_a_secret_or_a_bad_port_is_refused() {
-        for url in ["ftp://x", "http://", "http://u:p@x", "http://x?k=1", "http://x:0", "http://x:70000", "x:1"] {
+        for url in
+            ["ftp://x", "http://", "http://u:p@x", "http://x?k=1", "http://x:0", "http://x:70000", "x:1"]
+        {
             assert!(Endpoint::parse(url).is_err(), "{url}");
         }
     }

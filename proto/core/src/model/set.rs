@@ -105,7 +105,8 @@ impl Set {
                 (!own).then_some(adapter)
             });
             if let Some(adapter) = hidden {
-                let what = format!("hides the model of this name of Adapter `{}`; rename the route", adapter.name);
+                let what =
+                    format!("hides the model of this name of Adapter `{}`; rename the route", adapter.name);
                 let name = route.name.clone();
                 mistakes.push(SetMistake { kind: Kind::Route, name, path: "name".into(), what });
             }

@@ -1,0 +1,149 @@
+//! `atp up`: both planes in one process, on this machine, for its user. The data plane is an ordinary client of the
+//! control plane's Sync, over its port: what works here works apart.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use dataplane_io::app::Handle as DataPlane;
+use dataplane_io::config::{Config, Origin, default_data_dir};
+use dataplane_io::telemetry::logs::{self, Format};
+use proto_core::parse::{Mistake, Source};
+
+/// Run both planes in this process, with a built-in echo adapter until you declare your own
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  atp up\n  atp up --data-dir ./atp-data\n\n\
+    Then: curl localhost:7443/v1/ask -d '{\"prompt\":\"hi\"}'")]
+pub struct UpArgs {
+    /// Settings of the data plane: listeners, limits, drain
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where resources, tokens and the last known good set are kept [default: the user's state folder]
+    #[arg(long, value_name = "DIR", env = "ATP_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+    /// The control plane's gRPC
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7440")]
+    grpc: SocketAddr,
+    /// The control plane's health and metrics
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7441")]
+    control_http: SocketAddr,
+}
+
+/// Serves until a signal.
+pub fn run(args: &UpArgs, format: Format) -> ExitCode {
+    logs::start(format);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(serve(args)),
+        Err(error) => Err(format!("the runtime could not be started: {error}")),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(what) => {
+            eprintln!("error: {what}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(args: &UpArgs) -> Result<(), String> {
+    let env = |name: &str| std::env::var(name).ok();
+    let data_dir = args.data_dir.clone().unwrap_or_else(|| default_data_dir(&env));
+    let mut control = controlplane_io::Config::local(data_dir.clone());
+    (control.grpc, control.http) = (args.grpc, args.control_http);
+    let seed = vec![(SEED_FILE.to_owned(), SEED.as_bytes().to_vec())];
+    let mut control = controlplane_io::start(control, Some(seed)).await.map_err(|fault| fault.to_string())?;
+    let origin = Origin::ControlPlane {
+        url: format!("http://{}", control.grpc_addr),
+        token_file: Some(control.dataplane_token_path.clone()),
+    };
+    let started = settings(args, data_dir, origin)
+        .and_then(|config| dataplane_io::app::start(config).map_err(|error| error.to_string()));
+    let data = match started {
+        Ok(data) => data,
+        Err(what) => {
+            control.shutdown().await;
+            return Err(what);
+        }
+    };
+    until_ready(&data).await;
+    greet(&data, &control);
+    let failed = tokio::select! {
+        () = dataplane_io::run::told() => None,
+        () = data.asked_to_leave() => None,
+        why = control.failed() => Some(why),
+    };
+    data.drain(dataplane_io::run::told()).await;
+    control.shutdown().await;
+    failed.map_or(Ok(()), Err)
+}
+
+fn settings(args: &UpArgs, data_dir: PathBuf, origin: Origin) -> Result<Config, String> {
+    let env = |name: &str| std::env::var(name).ok();
+    let told =
+        |mistakes: Vec<Mistake>| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    let Some(path) = &args.config else {
+        let mut config = Config::local(data_dir, origin).with_environment(&env).map_err(told)?;
+        config.http.push(SDK_DEFAULT);
+        return Ok(config);
+    };
+    let file = path.display().to_string();
+    let content = std::fs::read(path).map_err(|error| format!("{file}: {error}"))?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let source = Source { file: &file, content: &content };
+    let (mut config, warnings) = Config::read_local(&source, folder, &env, origin).map_err(told)?;
+    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    config.data_dir = data_dir;
+    Ok(config)
+}
+
+/// The first set arrives within milliseconds; if it does not, the log says why.
+async fn until_ready(data: &DataPlane) {
+    let ready = async {
+        while !data.is_ready() {
+            tokio::time::sleep(READY_LOOK).await;
+        }
+    };
+    if tokio::time::timeout(READY_WAIT, ready).await.is_err() {
+        tracing::warn!("no set of resources is served yet");
+    }
+}
+
+fn greet(data: &DataPlane, control: &controlplane_io::Handle) {
+    let clients = data.http.iter().map(|address| format!("http://{address}")).collect::<Vec<_>>().join("  ");
+    let at = data.http.first().map(ToString::to_string).unwrap_or_default();
+    let text = format!(
+        "atp {version} is up\n\
+         \x20 clients        {clients}  (OpenAI base URL: http://{at}/v1)\n\
+         \x20 admin          http://{admin}\n\
+         \x20 control plane  gRPC {grpc}, http://{http}; token in {token}\n\
+         \n\
+         try: curl http://{at}/v1/ask -d '{{\"prompt\":\"hi\"}}'\n",
+        version = env!("CARGO_PKG_VERSION"),
+        admin = data.admin,
+        grpc = control.grpc_addr,
+        http = control.http_addr,
+        token = control.operator_token_path.display(),
+    );
+    // Nobody reads it: nothing is lost.
+    let _ = std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush());
+}
+
+const SEED_FILE: &str = "built-in";
+/// What a first start serves, so that a first request has an answer. It stays until it is deleted.
+const SEED: &str = "\
+kind: Adapter
+name: echo
+spec:
+  kind: echo
+  echo: { first_token_ms: 5, tokens_per_second: 200 }
+  models:
+    - name: echo
+      quality: 0.5
+";
+/// Where existing SDKs look by default; taken where it is free.
+const SDK_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8000);
+const READY_LOOK: Duration = Duration::from_millis(5);
+const READY_WAIT: Duration = Duration::from_secs(5);

@@ -1,0 +1,258 @@
+//! One prompt to `POST /v1/ask`, and its answer: a plan, chunks as they come, a final line.
+
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::{Method, Request};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::{Failure, url};
+
+/// A prompt and how it is to be answered. What is `None` is the data plane's choice.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Ask {
+    pub prompt: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// `fast`, `balanced` or `high`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quality: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_cost_usd: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_slo_ms: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task_type: Option<String>,
+    /// The tenant's key.
+    #[serde(skip)]
+    pub key: Option<String>,
+}
+
+/// One line of an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    Plan(Plan),
+    Chunk(Chunk),
+    /// Something that happened on the way, such as an escalation; as it came.
+    Note(serde_json::Value),
+    /// The last; after it there is nothing.
+    Final(Final),
+}
+
+/// Who may answer, in the order they are tried.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Plan {
+    pub candidates: Vec<Candidate>,
+    pub reason: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Candidate {
+    pub model: String,
+    /// USD for 1,000 answer tokens.
+    pub cost_per_1k: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Chunk {
+    /// From 1.
+    pub seq: u64,
+    pub text: String,
+    pub model: String,
+}
+
+/// What it took.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Final {
+    pub text: String,
+    pub model_used: String,
+    pub tokens_in: u64,
+    pub tokens_out: u64,
+    pub cost_usd: f64,
+    pub escalation_count: u32,
+}
+
+/// An answer on its way.
+#[derive(Debug)]
+pub struct Answer {
+    body: Incoming,
+    buffer: BytesMut,
+    is_over: bool,
+    /// The connection; ends with this value.
+    driver: tokio::task::JoinHandle<()>,
+}
+
+impl Ask {
+    pub fn new(prompt: impl Into<String>) -> Ask {
+        Ask { prompt: prompt.into(), ..Ask::default() }
+    }
+
+    /// Sends it to the data plane at `address` (`http://host:port`).
+    pub async fn send(&self, address: &str) -> Result<Answer, Failure> {
+        let endpoint = url::parse(address)?;
+        let unreachable = |why: String| Failure::Unreachable { address: address.into(), why };
+        let connecting = timeout(CONNECT_WAIT, TcpStream::connect((&*endpoint.host, endpoint.port)));
+        let stream = match connecting.await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Err(unreachable(error.to_string())),
+            Err(_) => return Err(unreachable("no connection in time".into())),
+        };
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|error| unreachable(error.to_string()))?;
+        let driver = tokio::spawn(async move {
+            // How it ends shows at the body.
+            let _ = connection.await;
+        });
+        let body = serde_json::to_vec(self).expect("strings and numbers are JSON");
+        let mut request = Request::builder()
+            .method(Method::POST)
+            .uri(format!("{}/v1/ask", endpoint.base_path))
+            .header(HOST, endpoint.authority())
+            .header(CONTENT_TYPE, "application/json");
+        if let Some(key) = &self.key {
+            request = request.header(AUTHORIZATION, format!("Bearer {key}"));
+        }
+        let request = request.body(Full::new(Bytes::from(body))).map_err(|_| {
+            Failure::Url(address.into(), "the path or the key holds a character HTTP cannot carry")
+        })?;
+        let response =
+            within(sender.send_request(request)).await?.map_err(|error| Failure::Broken(chain(&error)))?;
+        let status = response.status();
+        let mut answer =
+            Answer { body: response.into_body(), buffer: BytesMut::new(), is_over: false, driver };
+        if status.is_success() { Ok(answer) } else { Err(answer.refusal(status.as_u16()).await) }
+    }
+}
+
+impl Answer {
+    /// The next line; `None` after the final one.
+    ///
+    /// # Errors
+    /// Where the answer breaks off, is refused on the way, or is none: then there is nothing more.
+    pub async fn next(&mut self) -> Result<Option<Event>, Failure> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+                let line = self.buffer.split_to(end);
+                self.buffer.advance(1);
+                if line.iter().all(u8::is_ascii_whitespace) {
+                    continue;
+                }
+                let event = read(&line)?;
+                self.is_over |= matches!(event, Event::Final(_));
+                return Ok(Some(event));
+            }
+            if self.buffer.len() > LINE_BYTES_MAX {
+                return Err(Failure::Garbled("a line is longer than 16 MiB".into()));
+            }
+            match within(self.body.frame()).await? {
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.buffer.extend_from_slice(&data);
+                    }
+                }
+                Some(Err(error)) => return Err(Failure::Broken(chain(&error))),
+                None if self.is_over => return Ok(None),
+                None => return Err(Failure::Broken("it ended without its final line".into())),
+            }
+        }
+    }
+
+    async fn refusal(&mut self, status: u16) -> Failure {
+        while let Ok(Some(Ok(frame))) = within(self.body.frame()).await {
+            if let Ok(data) = frame.into_data() {
+                self.buffer.extend_from_slice(&data);
+            }
+            if self.buffer.len() > REFUSAL_BYTES_MAX {
+                break;
+            }
+        }
+        Failure::Refused { status, said: String::from_utf8_lossy(&self.buffer).into_owned() }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+#[derive(Deserialize)]
+struct Line {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    aborted: bool,
+    error: Option<serde_json::Value>,
+}
+
+fn read(line: &[u8]) -> Result<Event, Failure> {
+    fn body<'l, T: Deserialize<'l>>(line: &'l [u8]) -> Result<T, Failure> {
+        serde_json::from_slice(line).map_err(|error| Failure::Garbled(error.to_string()))
+    }
+    let head: Line = body(line)?;
+    if head.kind == "error" || head.aborted {
+        let said = head.error.map_or_else(String::new, |error| match error {
+            serde_json::Value::String(text) => text,
+            other => other.to_string(),
+        });
+        return Err(Failure::Broken(said));
+    }
+    match head.kind.as_str() {
+        "plan" => body(line).map(Event::Plan),
+        "chunk" => body(line).map(Event::Chunk),
+        "final" => body(line).map(Event::Final),
+        _ => body(line).map(Event::Note),
+    }
+}
+
+async fn within<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
+    timeout(SILENCE_MAX, work).await.map_err(|_| Failure::Timeout(SILENCE_MAX.as_secs()))
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let cause = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+    format!("{error}{cause}")
+}
+
+const CONNECT_WAIT: Duration = Duration::from_secs(5);
+/// Longer than a data plane waits for a first token by default.
+const SILENCE_MAX: Duration = Duration::from_secs(120);
+const LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
+const REFUSAL_BYTES_MAX: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_what_its_type_says() {
+        let chunk = read(br#"{"type":"chunk","seq":1,"text":"hi","model":"m"}"#).unwrap();
+        assert_eq!(chunk, Event::Chunk(Chunk { seq: 1, text: "hi".into(), model: "m".into() }));
+        assert!(matches!(read(br#"{"type":"event","event":"escalate","model":"m"}"#), Ok(Event::Note(_))));
+    }
+
+    #[test]
+    fn an_error_or_an_aborted_final_line_is_a_broken_answer() {
+        for line in [
+            &br#"{"type":"error","error":"upstream_reset"}"#[..],
+            br#"{"type":"final","aborted":true,"error":"request_cancelled","model_used":"m"}"#,
+        ] {
+            assert!(matches!(read(line), Err(Failure::Broken(_))));
+        }
+        assert!(matches!(read(b"nonsense"), Err(Failure::Garbled(_))));
+    }
+
+    #[test]
+    fn what_is_left_to_the_data_plane_is_not_sent() {
+        let mut ask = Ask::new("hi");
+        ask.key = Some("secret".into());
+        assert_eq!(serde_json::to_string(&ask).unwrap(), r#"{"prompt":"hi"}"#);
+    }
+}
