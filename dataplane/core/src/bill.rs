@@ -29,9 +29,9 @@ impl Usage {
             (self.output - reasoning, price.output),
             (reasoning, price.reasoning),
         ];
-        parts.into_iter().fold(Picodollars(0), |sum, (tokens, each)| {
-            sum + Picodollars(tokens.saturating_mul(each.0))
-        })
+        parts
+            .into_iter()
+            .fold(Picodollars(0), |sum, (tokens, each)| sum + Picodollars(tokens.saturating_mul(each.0)))
     }
 }
 

@@ -169,7 +169,11 @@ mod tests {
         let (probing, _) = tripped().on_request(at(130));
         assert_eq!(probing.on_failure(true, at(131)).on_request(at(132)).1, Verdict::Refuse);
         assert_eq!(probing.on_abandoned().on_request(at(132)).1, Verdict::Probe);
-        assert_eq!(probing.on_request(at(160)).1, Verdict::Probe, "a probe that never ends does not block for ever");
+        assert_eq!(
+            probing.on_request(at(160)).1,
+            Verdict::Probe,
+            "a probe that never ends does not block for ever"
+        );
     }
 
     #[test]
@@ -183,7 +187,8 @@ mod tests {
     #[test]
     fn every_state_survives_its_word() {
         let (probing, _) = tripped().on_request(at(130));
-        let states = [Breaker::NEW, Breaker::Passing { failures: 4 }, tripped(), probing, probing.on_abandoned()];
+        let states =
+            [Breaker::NEW, Breaker::Passing { failures: 4 }, tripped(), probing, probing.on_abandoned()];
         for state in states.into_iter().chain([probing.on_success(true)]) {
             assert_eq!(Breaker::unpack(state.pack()), state);
         }

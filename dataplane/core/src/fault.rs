@@ -175,7 +175,9 @@ impl Fault {
             Kind::ClientGone => 499,
             Kind::Internal => 500,
             Kind::Draining | Kind::NotReady | Kind::AllTripped => 503,
-            Kind::DeadlineExceeded | Kind::ConnectTimeout | Kind::FirstTokenTimeout | Kind::IdleTimeout => 504,
+            Kind::DeadlineExceeded | Kind::ConnectTimeout | Kind::FirstTokenTimeout | Kind::IdleTimeout => {
+                504
+            }
             Kind::Status { code: code @ (429 | 503), .. } => code,
             Kind::Status { code: 529, .. } => 503,
             Kind::Status { code: 504, .. } => 504,

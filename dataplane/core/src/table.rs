@@ -171,9 +171,7 @@ impl Table {
     /// Who calls. `key` is the SHA-256 of the key sent; `loopback` says whether the listener is one.
     pub fn identify(&self, key: Option<&[u8; 32]>, loopback: bool) -> Result<TenantId, Fault> {
         match key {
-            Some(hash) if self.closed => {
-                self.keys.get(hash).copied().ok_or(Fault::client(Kind::KeyUnknown))
-            }
+            Some(hash) if self.closed => self.keys.get(hash).copied().ok_or(Fault::client(Kind::KeyUnknown)),
             _ => match self.public {
                 Some(public) if self.closed || loopback => Ok(public),
                 _ => Err(Fault::client(Kind::KeyMissing)),
@@ -182,7 +180,12 @@ impl Table {
     }
 
     /// The route of a request: declared routes that match, most specific first, then plain names.
-    pub fn find(&self, model: Option<&str>, task_type: Option<&str>, tenant: TenantId) -> Result<RouteId, Fault> {
+    pub fn find(
+        &self,
+        model: Option<&str>,
+        task_type: Option<&str>,
+        tenant: TenantId,
+    ) -> Result<RouteId, Fault> {
         let model = model.unwrap_or(AUTO);
         let tenant = &self.tenant(tenant).name;
         let takes = |id: &&RouteId| {
@@ -250,7 +253,8 @@ impl Build {
         // Most specific first, so that the first match of a list is the right one; names break ties.
         let mut declared: Vec<_> = set.routes().collect();
         declared.sort_by_key(|route| {
-            let specific = u8::from(route.matches.tenant.is_some()) + u8::from(route.matches.task_type.is_some());
+            let specific =
+                u8::from(route.matches.tenant.is_some()) + u8::from(route.matches.task_type.is_some());
             (std::cmp::Reverse(specific), route.name.clone())
         });
         for route in declared {
@@ -370,7 +374,8 @@ fn tenants(set: &Set) -> (Vec<TenantRow>, Keys) {
 
 /// Names are made of visible ASCII, so each is a header value; shared, so that clones do not allocate.
 fn header(text: &str) -> HeaderValue {
-    HeaderValue::from_maybe_shared(Bytes::from_owner(text.as_bytes().to_vec())).expect("names are visible ASCII")
+    HeaderValue::from_maybe_shared(Bytes::from_owner(text.as_bytes().to_vec()))
+        .expect("names are visible ASCII")
 }
 
 fn index(at: usize) -> u32 {

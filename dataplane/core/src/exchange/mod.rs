@@ -208,7 +208,8 @@ impl Exchange {
     }
 
     fn start(&mut self, now: Moment) -> Option<Action> {
-        let free = [Slot::First, Slot::Second].into_iter().find(|slot| self.slots[*slot as usize].is_none())?;
+        let free =
+            [Slot::First, Slot::Second].into_iter().find(|slot| self.slots[*slot as usize].is_none())?;
         if now >= self.deadline {
             self.fault = Some(Fault::proxy(Kind::DeadlineExceeded));
             return None;
@@ -217,7 +218,8 @@ impl Exchange {
         self.next += 1;
         self.attempts = self.attempts.saturating_add(1);
         self.escalations += u8::from(self.running().is_some());
-        let wait = if self.terms.streamed { self.terms.timeout.first_token } else { self.terms.timeout.total };
+        let wait =
+            if self.terms.streamed { self.terms.timeout.first_token } else { self.terms.timeout.total };
         self.slots[free as usize] = Some(Attempt { offer, due: now + wait });
         Some(Action::Start { slot: free, offer })
     }

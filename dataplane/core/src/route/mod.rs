@@ -124,7 +124,13 @@ fn weighted(table: &Table, route: RouteId, usable: &[CandidateRow], random: u64)
 
 /// The cheapest that is good enough, safe enough and fast enough; where there is none, the best within the time, else
 /// the best of all. Then perhaps one to learn about, then the others from cheap to dear: the dearest is the last resort.
-fn cheapest_acceptable(table: &Table, route: RouteId, usable: &[CandidateRow], wish: &Wish, random: u64) -> Plan {
+fn cheapest_acceptable(
+    table: &Table,
+    route: RouteId,
+    usable: &[CandidateRow],
+    wish: &Wish,
+    random: u64,
+) -> Plan {
     let mut by_cost: ArrayVec<(OfferId, Picodollars), CANDIDATES_MAX> = usable
         .iter()
         .map(|candidate| (candidate.offer, wish.expected_cost(table.offer(candidate.offer))))

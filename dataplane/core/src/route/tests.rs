@@ -137,18 +137,21 @@ fn explores_as_often_as_asked_and_only_in_second_place() {
 
 #[test]
 fn weights_decide_the_lot_and_the_others_follow_by_weight() {
-    let specs = [("a", 1, 500, 1, Grade::A, ModelStatus::Active), ("b", 1, 500, 1, Grade::A, ModelStatus::Active)];
+    let specs =
+        [("a", 1, 500, 1, Grade::A, ModelStatus::Active), ("b", 1, 500, 1, Grade::A, ModelStatus::Active)];
     let resources = [adapter(&specs), route(&[("a", 1), ("b", 3)], Match::default())];
     let table = Table::build(&Set::build(resources).unwrap(), false);
     let step = u64::MAX / 4000;
-    let led = (0..4000).filter(|at| names(&table, &auto(&table, &WISH, at * step).unwrap())[0] == "b").count();
+    let led =
+        (0..4000).filter(|at| names(&table, &auto(&table, &WISH, at * step).unwrap())[0] == "b").count();
     assert!((2990..=3010).contains(&led), "{led}");
     assert_eq!(names(&table, &auto(&table, &WISH, 0).unwrap()), ["a", "b"]);
 }
 
 #[test]
 fn a_zero_weight_only_follows() {
-    let specs = [("a", 1, 500, 1, Grade::A, ModelStatus::Active), ("b", 1, 500, 1, Grade::A, ModelStatus::Active)];
+    let specs =
+        [("a", 1, 500, 1, Grade::A, ModelStatus::Active), ("b", 1, 500, 1, Grade::A, ModelStatus::Active)];
     let resources = [adapter(&specs), route(&[("a", 0), ("b", 1)], Match::default())];
     let table = Table::build(&Set::build(resources).unwrap(), false);
     for random in [0, 1, u64::MAX / 2, u64::MAX] {
@@ -158,7 +161,8 @@ fn a_zero_weight_only_follows() {
 
 #[test]
 fn the_more_specific_route_takes_the_request() {
-    let specs = [("a", 1, 500, 1, Grade::A, ModelStatus::Active), ("b", 1, 500, 1, Grade::A, ModelStatus::Active)];
+    let specs =
+        [("a", 1, 500, 1, Grade::A, ModelStatus::Active), ("b", 1, 500, 1, Grade::A, ModelStatus::Active)];
     let special = Match { task_type: Some("review".into()), ..Match::default() };
     let resources = [adapter(&specs), route(&[("a", 1)], Match::default()), route(&[("b", 1)], special)];
     let table = Table::build(&Set::build(resources).unwrap(), false);
@@ -189,7 +193,11 @@ fn without_tenants_loopback_is_public_and_anything_else_is_refused() {
     assert!(open.identify(Some(&[7; 32]), true).is_ok(), "a key nobody asked for is ignored");
     assert_eq!(open.identify(None, false).unwrap_err().kind, Kind::KeyMissing);
     let closed = Table::build(&Set::default(), true);
-    assert_eq!(closed.identify(None, true).unwrap_err().kind, Kind::KeyMissing, "closed once, closed for good");
+    assert_eq!(
+        closed.identify(None, true).unwrap_err().kind,
+        Kind::KeyMissing,
+        "closed once, closed for good"
+    );
 }
 
 #[test]
