@@ -2,6 +2,7 @@
 //! shared, never joined.
 
 use std::collections::VecDeque;
+use std::fmt;
 
 use arrayvec::ArrayVec;
 use bytes::Bytes;
@@ -9,7 +10,9 @@ use bytes::Bytes;
 use super::json::Span;
 
 /// Pieces of a body, in order. Empty pieces are never kept.
-#[derive(Debug, Clone, Default)]
+///
+/// Its `Debug` tells its size, never its bytes: they may be a prompt.
+#[derive(Clone, Default)]
 pub struct Rope {
     inline: ArrayVec<Bytes, INLINE>,
     /// Of `inline`, those that have left.
@@ -101,6 +104,12 @@ impl Rope {
     }
 }
 
+impl fmt::Debug for Rope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<{} bytes in {} pieces>", self.len(), self.count())
+    }
+}
+
 impl From<Bytes> for Rope {
     fn from(piece: Bytes) -> Rope {
         let mut rope = Rope::new();
@@ -156,6 +165,11 @@ mod tests {
         let left: Vec<u8> = std::iter::from_fn(|| rope.pop_front()).map(|piece| piece[0]).collect();
         assert_eq!(left, (1..12).collect::<Vec<u8>>());
         assert!(rope.is_empty() && rope.count() == 0);
+    }
+
+    #[test]
+    fn what_is_in_a_rope_is_not_told_by_debugging_it() {
+        assert_eq!(format!("{:?}", rope(&["secret", "!"])), "<7 bytes in 2 pieces>");
     }
 
     #[test]

@@ -6,6 +6,8 @@
 //! blank line ends an event, a byte order mark may open the stream. It never decodes text and never changes a
 //! byte.
 
+use std::fmt;
+
 use arrayvec::ArrayVec;
 use bytes::Bytes;
 
@@ -29,8 +31,8 @@ pub enum Verdict {
     Drop,
 }
 
-/// Cuts a stream into events.
-#[derive(Debug, Default)]
+/// Cuts a stream into events. Its `Debug` tells nothing of what they say.
+#[derive(Default)]
 pub struct Splitter {
     /// The event that has not ended, as it came; empty where it came in more pieces than fit.
     held: ArrayVec<Bytes, HELD_PIECES>,
@@ -88,6 +90,7 @@ impl Splitter {
                 &piece[begin..end]
             };
             if raw.len() > EVENT_BYTES_MAX {
+                send(piece, from, begin, out);
                 return Err(too_long());
             }
             let raw = if self.begun { raw } else { raw.strip_prefix(BOM).unwrap_or(raw) };
@@ -100,7 +103,7 @@ impl Splitter {
                 }
                 Verdict::Forward => out.extend(self.held.drain(..)),
                 Verdict::Drop => {
-                    out.push(piece.slice(from..begin));
+                    send(piece, from, begin, out);
                     from = end;
                 }
             }
@@ -109,13 +112,7 @@ impl Splitter {
             }
             begin = end;
         }
-        if from < begin {
-            out.push(if (from, begin) == (0, piece.len()) {
-                piece.clone()
-            } else {
-                piece.slice(from..begin)
-            });
-        }
+        send(piece, from, begin, out);
         self.hold(piece, begin)
     }
 
@@ -149,6 +146,23 @@ impl Splitter {
         self.held.clear();
         self.scratch.clear();
         self.scratch.shrink_to(SCRATCH_KEPT);
+        self.joined.clear();
+        self.joined.shrink_to(SCRATCH_KEPT);
+    }
+}
+
+/// The bytes `[from, to)` of a piece, as one slice.
+fn send(piece: &Bytes, from: usize, to: usize, out: &mut Rope) {
+    if to - from == piece.len() {
+        out.push(piece.clone());
+    } else if from < to {
+        out.push(piece.slice(from..to));
+    }
+}
+
+impl fmt::Debug for Splitter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<splitter holding {} bytes>", self.scratch.len())
     }
 }
 

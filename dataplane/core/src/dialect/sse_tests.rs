@@ -200,6 +200,14 @@ fn an_event_may_be_as_long_as_the_limit_and_not_longer_however_it_comes() {
 }
 
 #[test]
+fn events_before_one_that_is_too_long_are_sent_on() {
+    let stream = [b"data: 1\n\ndata: ".to_vec(), vec![b'x'; EVENT_BYTES_MAX], b"\n\n".to_vec()].concat();
+    let mut out = Rope::new();
+    assert!(Splitter::new().push(&Bytes::from(stream), &mut out, |_| Verdict::Forward).is_err());
+    assert_eq!(out.pop_front().as_deref(), Some(&b"data: 1\n\n"[..]));
+}
+
+#[test]
 fn what_a_large_event_needed_is_given_back() {
     let mut splitter = Splitter::new();
     let mut out = Rope::new();

@@ -55,7 +55,7 @@ pub(crate) enum Shape {
     Array,
 }
 
-/// What to do with a container that opens.
+/// What to do with a container that opens, or with the value of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Descend {
     /// Tell what is inside.
@@ -76,13 +76,14 @@ pub(crate) enum Literal {
 /// `text` is a string unescaped, valid UTF-8, or `None` where that is longer than [`TEXT_BYTES_MAX`]; spans
 /// are those of the value as it stands in the body, quotes and brackets included.
 pub(crate) trait Visitor {
-    /// A key of the object last entered.
-    fn key(&mut self, text: Option<&[u8]>, span: Span) -> Result<(), Fault>;
+    /// A key of the object last entered. [`Descend::Over`]: nothing is told of its value.
+    fn key(&mut self, text: Option<&[u8]>, span: Span) -> Result<Descend, Fault>;
     /// A container begins; `at` is the offset of its bracket. The top-level object is asked about too.
     fn open(&mut self, shape: Shape, at: u64) -> Result<Descend, Fault>;
     /// The container last entered ended; `end` is just after its bracket.
     fn close(&mut self, end: u64) -> Result<(), Fault>;
-    /// A container passed over has ended; `items` are its own elements or members, not those deeper inside.
+    /// A container that [`Visitor::open`] passed over has ended; `items` are its own elements or members, not
+    /// those deeper inside.
     fn skipped(&mut self, shape: Shape, span: Span, items: u64) -> Result<(), Fault>;
     /// A string; `chars` counts Unicode scalar values after unescaping.
     fn string(&mut self, text: Option<&[u8]>, chars: u64, span: Span) -> Result<(), Fault>;
@@ -102,6 +103,8 @@ pub(crate) struct Lexer {
     objects: u64,
     /// Depth inside the container that is passed over; [`LOUD`] where none is.
     quiet: u32,
+    /// The value of the last key is of no interest to the visitor.
+    mute: bool,
     /// Of the container that is passed over.
     items: u64,
     skipped_at: u64,
@@ -155,6 +158,7 @@ impl Lexer {
             depth: 0,
             objects: 0,
             quiet: LOUD,
+            mute: false,
             items: 0,
             skipped_at: 0,
             token_at: 0,
@@ -172,6 +176,7 @@ impl Lexer {
         self.step = Step::Start;
         self.depth = 0;
         self.quiet = LOUD;
+        self.mute = false;
         self.fault = None;
     }
 
@@ -247,7 +252,7 @@ impl Lexer {
 
     #[inline]
     fn key<V: Visitor>(&mut self, piece: &[u8], at: usize, visitor: &mut V) -> Next {
-        let (at, step) = self.begin_string(true, piece, at, visitor)?;
+        let (at, step) = self.begin_string::<true, V>(piece, at, visitor)?;
         // Nearly always the colon follows at once.
         match piece.get(at) {
             Some(b':') if step == Step::Colon => Ok((at + 1, Step::Value)),
@@ -261,11 +266,11 @@ impl Lexer {
             self.items += 1;
         }
         match byte {
-            b'"' => self.begin_string(false, piece, at, visitor),
+            b'"' => self.begin_string::<false, V>(piece, at, visitor),
             b'{' => self.open(Shape::Object, at, visitor),
             b'[' => self.open(Shape::Array, at, visitor),
             b'-' | b'0'..=b'9' => {
-                if !self.is_loud()
+                if !self.is_loud(false)
                     && let Some(length) = number::short_cut(&piece[at..])
                 {
                     return Ok((at + length, Step::After));
@@ -310,7 +315,9 @@ impl Lexer {
             }
         };
         // `quiet` is the depth inside, so everything at least as deep is passed over.
-        if self.depth <= self.quiet {
+        if self.mute {
+            self.quiet = self.quiet.min(self.depth);
+        } else if self.depth <= self.quiet {
             match visitor.open(shape, offset) {
                 Ok(Descend::Enter) => {}
                 Ok(Descend::Over) => {
@@ -327,12 +334,15 @@ impl Lexer {
     fn close<V: Visitor>(&mut self, at: usize, visitor: &mut V) -> Next {
         if self.depth <= self.quiet {
             let end = self.offset + at as u64 + 1;
+            let is_muted = self.depth == self.quiet && self.mute;
+            self.mute = false;
             let told = if self.depth < self.quiet {
                 visitor.close(end)
             } else {
                 self.quiet = LOUD;
                 let shape = if self.in_object() { Shape::Object } else { Shape::Array };
-                visitor.skipped(shape, Span { start: self.skipped_at, end }, self.items)
+                let span = Span { start: self.skipped_at, end };
+                if is_muted { Ok(()) } else { visitor.skipped(shape, span, self.items) }
             };
             if let Err(fault) = told {
                 return Err(self.refuse(fault));
@@ -378,7 +388,7 @@ impl Lexer {
     #[inline]
     fn end_literal<V: Visitor>(&mut self, at: usize, visitor: &mut V) -> Next {
         let span = Span { start: self.token_at, end: self.offset + at as u64 };
-        if self.is_loud()
+        if self.is_loud(false)
             && let Err(fault) = visitor.literal(self.literal, span)
         {
             return Err(self.refuse(fault));
@@ -386,10 +396,10 @@ impl Lexer {
         Ok((at, Step::After))
     }
 
-    /// Whether the visitor is told about what stands here.
+    /// Whether the visitor is told about the key, or the value, that stands here.
     #[inline]
-    fn is_loud(&self) -> bool {
-        self.depth < self.quiet
+    fn is_loud(&self, is_key: bool) -> bool {
+        self.depth < self.quiet && (is_key || !self.mute)
     }
 
     #[inline]

@@ -90,7 +90,7 @@ impl Lexer {
         // A copy for the loop: its fields stay in registers.
         let mut number = self.number;
         // Digits count only where somebody is told their sum.
-        let is_loud = self.is_loud();
+        let is_loud = self.is_loud(false);
         loop {
             if let Part::Whole | Part::Fraction = number.part {
                 let run = digits(&piece[at..]);
@@ -121,7 +121,7 @@ impl Lexer {
         if !matches!(number.part, Part::Zero | Part::Whole | Part::Fraction | Part::Power) {
             return Err(self.stop(MalformedWhat::Syntax("a digit"), at));
         }
-        if self.is_loud() {
+        if self.is_loud(false) {
             let span = Span { start: self.token_at, end: self.offset + at as u64 };
             if let Err(fault) = visitor.number(number.value(), span) {
                 return Err(self.refuse(fault));

@@ -39,9 +39,9 @@ impl Builder<'_> {
 }
 
 impl Visitor for Builder<'_> {
-    fn key(&mut self, text: Option<&[u8]>, span: Span) -> Result<(), Fault> {
+    fn key(&mut self, text: Option<&[u8]>, span: Span) -> Result<Descend, Fault> {
         self.key = self.text(text, span);
-        Ok(())
+        Ok(Descend::Enter)
     }
 
     fn open(&mut self, shape: Shape, at: u64) -> Result<Descend, Fault> {
@@ -98,8 +98,8 @@ impl Visitor for Builder<'_> {
 struct Over(Vec<(Shape, u64)>, bool);
 
 impl Visitor for Over {
-    fn key(&mut self, _: Option<&[u8]>, _: Span) -> Result<(), Fault> {
-        Ok(())
+    fn key(&mut self, _: Option<&[u8]>, _: Span) -> Result<Descend, Fault> {
+        Ok(Descend::Enter)
     }
     fn open(&mut self, _: Shape, _: u64) -> Result<Descend, Fault> {
         let first = !std::mem::replace(&mut self.1, true);
@@ -127,8 +127,8 @@ impl Visitor for Over {
 struct Last(Option<Decimal>);
 
 impl Visitor for Last {
-    fn key(&mut self, _: Option<&[u8]>, _: Span) -> Result<(), Fault> {
-        Ok(())
+    fn key(&mut self, _: Option<&[u8]>, _: Span) -> Result<Descend, Fault> {
+        Ok(Descend::Enter)
     }
     fn open(&mut self, _: Shape, _: u64) -> Result<Descend, Fault> {
         Ok(Descend::Enter)
@@ -419,4 +419,55 @@ fn a_reset_reader_is_as_new() {
     over.1 = false;
     lexer.push(br#"{"a":["b"]}"#, &mut over).unwrap();
     assert_eq!(lexer.finish(), Ok(11));
+}
+
+/// Enters everything but the values of keys that begin with `x`; writes down what it is told.
+#[derive(Default)]
+struct Picky(Vec<String>);
+
+impl Picky {
+    fn told(&mut self, what: impl Into<String>) -> Result<(), Fault> {
+        self.0.push(what.into());
+        Ok(())
+    }
+}
+
+impl Visitor for Picky {
+    fn key(&mut self, text: Option<&[u8]>, _: Span) -> Result<Descend, Fault> {
+        let key = String::from_utf8_lossy(text.unwrap_or_default()).into_owned();
+        let descend = if key.starts_with('x') { Descend::Over } else { Descend::Enter };
+        self.told(format!("{key}:")).map(|()| descend)
+    }
+    fn open(&mut self, _: Shape, _: u64) -> Result<Descend, Fault> {
+        self.told("(").map(|()| Descend::Enter)
+    }
+    fn close(&mut self, _: u64) -> Result<(), Fault> {
+        self.told(")")
+    }
+    fn skipped(&mut self, _: Shape, _: Span, _: u64) -> Result<(), Fault> {
+        unreachable!("what a key passes over is not told")
+    }
+    fn string(&mut self, text: Option<&[u8]>, _: u64, _: Span) -> Result<(), Fault> {
+        self.told(String::from_utf8_lossy(text.unwrap_or_default()))
+    }
+    fn number(&mut self, number: Decimal, _: Span) -> Result<(), Fault> {
+        self.told(format!("{}", number.as_u64().unwrap_or_default()))
+    }
+    fn literal(&mut self, literal: Literal, _: Span) -> Result<(), Fault> {
+        self.told(literal.word())
+    }
+}
+
+#[test]
+fn a_key_passed_over_hides_its_value_and_nothing_else() {
+    let body =
+        br#"{"a":1,"x1":2,"b":[{"x\u0032":"s\n","c":true},7,{"x":[{"a":1},{"x":2}]},null,"t"],"x3":{"x":{}},
+        "d":{"x":null},"e":{},"x4":-1.5,"f":"u"}"#;
+    let told = "( a: 1 x1: b: ( ( x2: c: true ) 7 ( x: ) null t ) x3: d: ( x: ) e: ( ) x4: f: u )";
+    for size in 1..=body.len() {
+        let (mut lexer, mut picky) = (Lexer::new(), Picky::default());
+        body.chunks(size).for_each(|piece| lexer.push(piece, &mut picky).unwrap());
+        lexer.finish().unwrap();
+        assert_eq!(picky.0.join(" "), told, "in pieces of {size}");
+    }
 }

@@ -1,12 +1,13 @@
 //! Strings: plain runs are stepped over a block at a time, everything else byte by byte.
 
+use std::fmt;
+
 use super::escape::{hex_value, simple_escape};
 use super::plain::plain_run;
-use super::{Lexer, Next, Span, Step, TEXT_BYTES_MAX, Visitor};
+use super::{Descend, Lexer, Next, Span, Step, TEXT_BYTES_MAX, Visitor};
 use crate::fault::MalformedWhat;
 
-/// The string being read.
-#[derive(Debug)]
+/// The string being read. Its `Debug` tells nothing of it: it may be a prompt.
 pub(super) struct Text {
     /// Unescaped, `len` bytes of it; used only for a string with an escape or over several pieces.
     kept: [u8; TEXT_BYTES_MAX],
@@ -70,13 +71,18 @@ impl Text {
     }
 }
 
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<text of {} bytes so far>", self.len)
+    }
+}
+
 impl Lexer {
     /// `at`: the opening quote. A string that ends in this piece and has nothing but plain characters, as
     /// nearly all keys and most values do, leaves no trace in memory.
     #[inline]
-    pub(super) fn begin_string<V: Visitor>(
+    pub(super) fn begin_string<const KEY: bool, V: Visitor>(
         &mut self,
-        is_key: bool,
         piece: &[u8],
         at: usize,
         visitor: &mut V,
@@ -84,18 +90,18 @@ impl Lexer {
         let start = at + 1;
         let end = start + plain_run(&piece[start..]);
         if piece.get(end) == Some(&b'"') {
-            if !self.is_loud() {
-                return Ok((end + 1, if is_key { Step::Colon } else { Step::After }));
+            if !self.is_loud(KEY) {
+                return Ok((end + 1, if KEY { Step::Colon } else { Step::After }));
             }
             let text = &piece[start..end];
             let span = Span { start: self.offset + at as u64, end: self.offset + end as u64 + 1 };
             let kept = (text.len() <= TEXT_BYTES_MAX).then_some(text);
-            return self.tell(is_key, kept, text.len() as u64, span, end + 1, visitor);
+            return self.tell(KEY, kept, text.len() as u64, span, end + 1, visitor);
         }
         self.token_at = self.offset + at as u64;
-        let wanted = self.is_loud();
+        let wanted = self.is_loud(KEY);
         let text = &mut self.text;
-        text.is_key = is_key;
+        text.is_key = KEY;
         text.wanted = wanted;
         text.len = 0;
         text.over = false;
@@ -174,13 +180,15 @@ impl Lexer {
         next: usize,
         visitor: &mut V,
     ) -> Next {
-        let (told, step) = if is_key {
-            (visitor.key(text, span), Step::Colon)
-        } else {
-            (visitor.string(text, chars, span), Step::After)
-        };
-        match told {
-            Ok(()) => Ok((next, step)),
+        if is_key {
+            match visitor.key(text, span) {
+                Ok(descend) => self.mute = descend == Descend::Over,
+                Err(fault) => return Err(self.refuse(fault)),
+            }
+            return Ok((next, Step::Colon));
+        }
+        match visitor.string(text, chars, span) {
+            Ok(()) => Ok((next, Step::After)),
             Err(fault) => Err(self.refuse(fault)),
         }
     }

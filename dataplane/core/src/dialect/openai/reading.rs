@@ -99,9 +99,9 @@ impl Reading {
 
 impl Visitor for Reading {
     #[inline]
-    fn key(&mut self, text: Option<&[u8]>, _: Span) -> Result<(), Fault> {
+    fn key(&mut self, text: Option<&[u8]>, _: Span) -> Result<Descend, Fault> {
         self.key = text.map_or(Key::Other, |text| Key::of(self.place, text));
-        Ok(())
+        Ok(if self.key == Key::Other { Descend::Over } else { Descend::Enter })
     }
 
     #[inline]

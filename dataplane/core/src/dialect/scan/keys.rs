@@ -125,7 +125,7 @@ impl Reader {
 
 impl Visitor for Reader {
     #[inline]
-    fn key(&mut self, text: Option<&[u8]>, span: Span) -> Result<(), Fault> {
+    fn key(&mut self, text: Option<&[u8]>, span: Span) -> Result<Descend, Fault> {
         self.key = match self.place {
             Place::StreamOptions => match text {
                 Some(b"include_usage") => Key::IncludeUsage,
@@ -142,14 +142,14 @@ impl Visitor for Reader {
             *is_empty = false;
         }
         if self.key == Key::Other {
-            return Ok(());
+            return Ok(Descend::Over);
         }
         let bit = 1 << self.key as u32;
         if self.seen & bit != 0 {
             return Err(Fault::malformed(MalformedWhat::DuplicateKey(self.key.name()), span.start));
         }
         self.seen |= bit;
-        Ok(())
+        Ok(Descend::Enter)
     }
 
     fn open(&mut self, shape: Shape, at: u64) -> Result<Descend, Fault> {
