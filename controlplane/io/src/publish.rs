@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use proto_core::sync::{Event, Publisher, QUESTIONS_MAX, Violation};
+use proto_core::sync::{Event, Publisher, QUESTIONS_MAX, SET_BYTES_MAX, Violation};
 use proto_core::wire::atp::control::v1::{SyncRequest, SyncResponse};
 use proto_rpc::control::sync_server;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -31,6 +31,7 @@ struct Shared {
     metrics: Arc<Metrics>,
     stopping: Stopping,
     streams: Arc<Semaphore>,
+    room: Room,
 }
 
 impl SyncService {
@@ -41,7 +42,8 @@ impl SyncService {
         stopping: Stopping,
     ) -> SyncService {
         let streams = Arc::new(Semaphore::new(STREAMS_MAX));
-        SyncService { shared: Arc::new(Shared { writer, planes, metrics, stopping, streams }) }
+        let room = Room::new(PUSHING_BYTES_MAX);
+        SyncService { shared: Arc::new(Shared { writer, planes, metrics, stopping, streams, room }) }
     }
 }
 
@@ -85,6 +87,12 @@ struct Conversation<'a> {
     publisher: Publisher,
     states: watch::Receiver<Arc<State>>,
     outbound: &'a mpsc::Sender<Result<SyncResponse, Status>>,
+}
+
+/// A push that waits for its answer, and the room it takes meanwhile.
+struct Pushing<'a> {
+    answer_due: Instant,
+    _room: SemaphorePermit<'a>,
 }
 
 /// Why a stream ended.
@@ -147,23 +155,20 @@ impl Conversation<'_> {
         seat: &Seat<'_>,
         mut asks: mpsc::Receiver<Ask>,
     ) -> End {
+        let shared = self.shared;
         let mut asked: BTreeMap<u64, Ask> = BTreeMap::new();
-        let mut answer_due: Option<Instant> = None;
+        let mut pushing: Option<Pushing<'_>> = None;
         loop {
-            while let Some(message) = self.publisher.poll_message() {
-                match timeout(SEND_MAX, self.outbound.send(Ok(message))).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(_)) => return End::Gone,
-                    Err(_) => return late(format!("nothing was taken for {} s", SEND_MAX.as_secs())),
+            while let Some(question) = self.publisher.poll_question() {
+                if let Err(end) = self.send(question).await {
+                    return end;
                 }
             }
-            answer_due = match (self.publisher.is_outstanding(), answer_due) {
-                (true, None) => Some(Instant::now() + ANSWER_MAX),
-                (true, due) => due,
-                (false, _) => None,
-            };
+            // Answered: its room is for others.
+            pushing = pushing.filter(|_| self.publisher.is_outstanding());
+            let push_bytes = self.publisher.push_due();
             tokio::select! {
-                () = self.shared.stopping.wait() => return End::Stopping,
+                () = shared.stopping.wait() => return End::Stopping,
                 message = inbound.message() => match message {
                     Ok(Some(message)) => if let Err(violation) = self.on_message(message, seat, &mut asked) {
                         return End::Violation(violation);
@@ -181,10 +186,26 @@ impl Conversation<'_> {
                     Some(ask) => self.on_ask(ask, &mut asked),
                     None => return End::Refused(Status::aborted(REPLACED)),
                 },
-                () = due(answer_due) => {
+                room = shared.room.take(push_bytes.unwrap_or(0)), if push_bytes.is_some() => {
+                    if let Some(push) = self.publisher.poll_push() {
+                        pushing = Some(Pushing { answer_due: Instant::now() + ANSWER_MAX, _room: room });
+                        if let Err(end) = self.send(push).await {
+                            return end;
+                        }
+                    }
+                }
+                () = due(pushing.as_ref().map(|pushing| pushing.answer_due)) => {
                     return late(format!("a push was not answered within {} s", ANSWER_MAX.as_secs()));
                 }
             }
+        }
+    }
+
+    async fn send(&self, message: SyncResponse) -> Result<(), End> {
+        match timeout(SEND_MAX, self.outbound.send(Ok(message))).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(End::Gone),
+            Err(_) => Err(late(format!("nothing was taken for {} s", SEND_MAX.as_secs()))),
         }
     }
 
@@ -235,6 +256,26 @@ impl Conversation<'_> {
     }
 }
 
+/// Room for the sets that are on their way to all data planes. Whoever waits is served in the order of
+/// asking; a newer set asks anew.
+#[derive(Debug)]
+struct Room {
+    /// In KiB, so that a set's size is a number of permits.
+    kib: Semaphore,
+}
+
+impl Room {
+    fn new(bytes: usize) -> Room {
+        Room { kib: Semaphore::new(bytes / 1024) }
+    }
+
+    /// Waits for room for a set. The room is free again when what is returned is dropped.
+    async fn take(&self, bytes: usize) -> SemaphorePermit<'_> {
+        let kib = u32::try_from(bytes.div_ceil(1024)).expect("a set has 64 MiB at most");
+        self.kib.acquire_many(kib).await.expect("this semaphore is never closed")
+    }
+}
+
 fn late(why: String) -> End {
     End::Refused(Status::deadline_exceeded(why))
 }
@@ -257,6 +298,11 @@ const STREAMS_MAX: usize = controlplane_core::fleet::CONNECTED_MAX + 100;
 /// Messages handed to a stream ahead of the network: a push and the questions asked beside it.
 const OUTBOUND_MAX: usize = 1 + QUESTIONS_MAX;
 
+/// Bytes of sets that are on their way at once. Each stream holds its own encoded copy until the network has
+/// taken it, so without this a thousand data planes that come back together would cost a thousand copies.
+/// Room for four of the largest sets, or for a thousand of 256 KiB.
+const PUSHING_BYTES_MAX: usize = 4 * SET_BYTES_MAX;
+
 /// For the first message of a stream. A data plane may first finish building a set of its earlier connection.
 const HELLO_MAX: Duration = Duration::from_secs(30);
 
@@ -265,3 +311,25 @@ const ANSWER_MAX: Duration = Duration::from_secs(60);
 
 /// For a message to be taken from our hands.
 const SEND_MAX: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn sets_past_the_room_wait_until_one_is_answered() {
+        let room = Room::new(4096);
+        let first = room.take(2048).await;
+        let _second = room.take(2047).await;
+        let third = timeout(Duration::from_secs(1), room.take(1)).await;
+        assert!(third.is_err(), "the room is full");
+        drop(first);
+        let _later = room.take(2048).await;
+    }
+
+    #[tokio::test]
+    async fn the_largest_set_has_room() {
+        let room = Room::new(PUSHING_BYTES_MAX);
+        let _largest = room.take(SET_BYTES_MAX).await;
+    }
+}

@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// One secret and the file it stands in.
@@ -29,6 +29,11 @@ impl Token {
                 format!("{error}; remove the file, and start again to have a new one made"),
             )
         })?;
+        let mode = std::fs::metadata(&path)?.permissions().mode();
+        if mode & 0o077 != 0 {
+            let mode = format!("{:o}", mode & 0o777);
+            tracing::warn!(path = %path.display(), mode, "others can read this token: chmod 600 it");
+        }
         Ok(Token { path, hex })
     }
 
@@ -94,8 +99,6 @@ pub const HEX_BYTES: usize = 64;
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]
