@@ -103,7 +103,7 @@ impl World {
 
     /// Lets each end say and hear one thing.
     fn exchange(&mut self, wild: bool) {
-        if let Some(message) = self.publisher.poll_message() {
+        if let Some(message) = self.publisher.poll_question().or_else(|| self.publisher.poll_push()) {
             self.down.send(message, &mut self.dice, wild);
         }
         match self.subscriber.poll_action() {

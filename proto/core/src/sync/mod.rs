@@ -66,6 +66,10 @@ fn bounded(mut rejects: Vec<wire::Reject>) -> Vec<wire::Reject> {
     for reject in &mut rejects {
         for text in [&mut reject.kind, &mut reject.name, &mut reject.reason] {
             text.truncate(text.floor_char_boundary(REASON_BYTES_MAX));
+            // Operators read them on a terminal, which must not obey them.
+            if text.contains(char::is_control) {
+                *text = text.replace(char::is_control, " ");
+            }
         }
     }
     rejects

@@ -7,7 +7,7 @@
 //! set or a reconnect asks anew. Deadlines are the shell's.
 //!
 //! ```text
-//!              hello                    poll: newest is neither held nor refused
+//!              hello                 poll_push: newest is neither held nor refused
 //!  Awaiting ─────────> Quiet ───────────────────────────────────────────────────> Outstanding(nonce)
 //!                        ^                                                              │
 //!                        └────────────────── ack(nonce) → held, nack(nonce) → refused ──┘
@@ -84,7 +84,7 @@ pub enum Violation {
     HelloMissing,
     #[error("hello is the first message of a stream, and only the first")]
     HelloTwice,
-    #[error("hello names the node and its version, each with 1 to {NODE_BYTES_MAX} bytes")]
+    #[error("hello names the node and its version, each with 1 to {NODE_BYTES_MAX} visible ASCII characters")]
     HelloNames,
     #[error("held and held_hash (32 bytes) come together in hello, or neither does")]
     HelloHeld,
@@ -115,7 +115,9 @@ impl Publisher {
         if self.peer.is_some() {
             return Err(Violation::HelloTwice);
         }
-        let named = |text: &str| (1..=NODE_BYTES_MAX).contains(&text.len());
+        // Shown to operators on a terminal, so nothing that a terminal would obey.
+        let is_visible = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
+        let named = |text: &str| (1..=NODE_BYTES_MAX).contains(&text.len()) && is_visible(text);
         if !named(&hello.node) || !named(&hello.version) {
             return Err(Violation::HelloNames);
         }
@@ -182,25 +184,29 @@ impl Publisher {
         self.questions.retain(|question| question.id != id);
     }
 
-    /// The next message to send, or `None` until another input.
-    pub fn poll_message(&mut self) -> Option<wire::SyncResponse> {
+    /// The next question to send, or `None` until another is asked.
+    pub fn poll_question(&mut self) -> Option<wire::SyncResponse> {
         self.peer.as_ref()?;
-        // Questions first: somebody waits for them with a deadline, and they are small.
-        if let Some(question) = self.questions.pop_front() {
-            self.asked.insert(question.id);
-            return Some(wire::SyncResponse { message: Some(Response::Explain(question)) });
-        }
-        if self.outstanding.is_some() {
-            return None;
-        }
-        let newest = self.newest.as_ref()?;
-        let set = newest.held();
-        if self.held == Some(set) || self.refused.as_ref().is_some_and(|refused| refused.set == set) {
-            return None;
-        }
-        self.nonce_last += 1;
-        self.outstanding = Some(Outstanding { nonce: self.nonce_last, set });
-        Some(wire::SyncResponse { message: Some(Response::Push(newest.push(self.nonce_last))) })
+        let question = self.questions.pop_front()?;
+        self.asked.insert(question.id);
+        Some(wire::SyncResponse { message: Some(Response::Explain(question)) })
+    }
+
+    /// The bytes [`Publisher::poll_push`] would send now; `None`: nothing is to be pushed until another
+    /// input. Lets a shell with many data planes make room first: a set is copied for each stream while it is
+    /// on its way.
+    pub fn push_due(&self) -> Option<usize> {
+        self.due().map(|set| set.bytes())
+    }
+
+    /// The set to send now, or `None` until another input.
+    pub fn poll_push(&mut self) -> Option<wire::SyncResponse> {
+        let newest = self.due()?;
+        let (nonce, set) = (self.nonce_last + 1, newest.held());
+        let push = newest.push(nonce);
+        self.nonce_last = nonce;
+        self.outstanding = Some(Outstanding { nonce, set });
+        Some(wire::SyncResponse { message: Some(Response::Push(push)) })
     }
 
     /// What the data plane calls itself; `None` before its hello.
@@ -231,6 +237,16 @@ impl Publisher {
     /// Why it refused the last set it was sent; empty where it took it.
     pub fn rejects(&self) -> &[wire::Reject] {
         self.refused.as_ref().map_or(&[], |refused| &refused.rejects)
+    }
+
+    /// The newest set, where it is to be pushed.
+    fn due(&self) -> Option<&PublishedSet> {
+        let newest = self.newest.as_deref()?;
+        let set = newest.held();
+        let is_known =
+            self.held == Some(set) || self.refused.as_ref().is_some_and(|refused| refused.set == set);
+        let is_due = self.peer.is_some() && self.outstanding.is_none() && !is_known;
+        is_due.then_some(newest)
     }
 
     /// The set this nonce was about, if it is the outstanding one; `None` for an answer that came before.

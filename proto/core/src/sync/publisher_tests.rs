@@ -42,7 +42,7 @@ fn explained(id: u64) -> wire::SyncRequest {
 /// Everything it wants to send, in words.
 fn polls(publisher: &mut Publisher) -> String {
     let mut text = String::new();
-    while let Some(message) = publisher.poll_message() {
+    while let Some(message) = publisher.poll_question().or_else(|| publisher.poll_push()) {
         match message.message.expect("never empty") {
             Response::Push(push) => {
                 let generation = push.generation.expect("always named");
@@ -236,6 +236,8 @@ fn hello_needs_names_within_bounds_and_a_whole_identity_of_what_is_held() {
     assert_eq!(refused(|hello| hello.node = "n".repeat(NODE_BYTES_MAX + 1)), Err(Violation::HelloNames));
     assert_eq!(refused(|hello| hello.node.clear()), Err(Violation::HelloNames));
     assert_eq!(refused(|hello| hello.version.clear()), Err(Violation::HelloNames));
+    assert_eq!(refused(|hello| hello.node.push('\u{1b}')), Err(Violation::HelloNames));
+    assert_eq!(refused(|hello| hello.version.push('é')), Err(Violation::HelloNames));
     assert_eq!(refused(|hello| hello.held = None), Err(Violation::HelloHeld));
     assert_eq!(refused(|hello| hello.held_hash = vec![1; 31].into()), Err(Violation::HelloHeld));
 }
@@ -295,13 +297,29 @@ fn reasons_are_kept_up_to_their_bound_and_the_rest_is_counted() {
 }
 
 #[test]
+fn reasons_hold_nothing_a_terminal_would_obey() {
+    let reject = wire::Reject { reason: "no\n\u{1b}[2Jsecret".into(), ..wire::Reject::default() };
+    assert_eq!(bounded(vec![reject])[0].reason, "no  [2Jsecret");
+}
+
+#[test]
+fn a_push_is_due_with_its_size_until_it_is_polled() {
+    let mut publisher = publisher("Empty");
+    assert_eq!(publisher.push_due(), None);
+    publisher.on_set(Arc::new(set(1, 2)));
+    assert_eq!(publisher.push_due(), Some(set(1, 2).bytes()));
+    assert!(publisher.poll_push().is_some());
+    assert_eq!((publisher.push_due(), publisher.poll_push()), (None, None));
+}
+
+#[test]
 fn a_push_carries_the_bodies_the_generation_and_their_hash() {
     let resources = vec![body("Adapter", "a", 3), body("Route", "b", 4)];
     let set = PublishedSet::new(Generation { epoch: 5, number: 6 }, resources.clone()).unwrap();
     let mut publisher = Publisher::default();
     publisher.on_set(Arc::new(set));
     publisher.on_message(hello(None)).unwrap();
-    let Some(Response::Push(push)) = publisher.poll_message().unwrap().message else { panic!("no push") };
+    let Some(Response::Push(push)) = publisher.poll_push().unwrap().message else { panic!("no push") };
     assert_eq!(push.generation, generation(5, 6));
     assert_eq!(push.hash.as_ref(), hash(&resources));
     assert_eq!(push.resources, resources);

@@ -11,6 +11,7 @@ pub struct PublishedSet {
     generation: Generation,
     resources: Vec<wire::ResourceBody>,
     hash: SetHash,
+    bytes: usize,
 }
 
 /// Why resources are too much for one set.
@@ -27,9 +28,9 @@ pub enum TooLarge {
 impl PublishedSet {
     /// Takes resources in the order given and hashes them.
     pub fn new(generation: Generation, resources: Vec<wire::ResourceBody>) -> Result<PublishedSet, TooLarge> {
-        check_bounds(&resources)?;
+        let bytes = check_bounds(&resources)?;
         let hash = hash(&resources);
-        Ok(PublishedSet { generation, resources, hash })
+        Ok(PublishedSet { generation, resources, hash, bytes })
     }
 
     pub fn generation(&self) -> Generation {
@@ -38,6 +39,11 @@ impl PublishedSet {
 
     pub fn resources(&self) -> &[wire::ResourceBody] {
         &self.resources
+    }
+
+    /// On the wire, at most.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// What a data plane that serves this set holds.
@@ -83,8 +89,8 @@ pub fn version_of(json: &[u8]) -> u64 {
     u64::from_be_bytes(*digest.first_chunk().expect("a digest has 32 bytes"))
 }
 
-/// Whether resources fit into one set.
-pub(super) fn check_bounds(resources: &[wire::ResourceBody]) -> Result<(), TooLarge> {
+/// The bytes of resources on the wire at most, where they fit into one set.
+pub(super) fn check_bounds(resources: &[wire::ResourceBody]) -> Result<usize, TooLarge> {
     if resources.len() > RESOURCES_MAX {
         return Err(TooLarge::Count { count: resources.len() });
     }
@@ -97,7 +103,7 @@ pub(super) fn check_bounds(resources: &[wire::ResourceBody]) -> Result<(), TooLa
         }
         total += resource.kind.len() + resource.name.len() + bytes + RESOURCE_FRAME_BYTES;
     }
-    if total > SET_BYTES_MAX { Err(TooLarge::Total { bytes: total }) } else { Ok(()) }
+    if total > SET_BYTES_MAX { Err(TooLarge::Total { bytes: total }) } else { Ok(total) }
 }
 
 /// What protobuf adds to a resource at most: tags and lengths of it and its four fields, and the version's
@@ -176,6 +182,8 @@ mod tests {
         let resource = wire::ResourceBody { version: u64::MAX, ..body(&"K".repeat(16), &"n".repeat(128), 1) };
         let count = SET_BYTES_MAX / (16 + 128 + resource.json.len() + RESOURCE_FRAME_BYTES);
         let set = PublishedSet::new(GENERATION, vec![resource; count.min(RESOURCES_MAX)]).unwrap();
-        assert!(set.push(u64::MAX).encoded_len() <= super::super::MESSAGE_BYTES_MAX);
+        let encoded = set.push(u64::MAX).encoded_len();
+        assert!(encoded <= super::super::MESSAGE_BYTES_MAX);
+        assert!(encoded <= set.bytes() + super::super::MESSAGE_BYTES_MAX - SET_BYTES_MAX);
     }
 }
