@@ -4,6 +4,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dataplane_core::bill::{Usage, estimated_input};
@@ -33,39 +34,94 @@ pub struct Begun {
 
 /// What follows the head.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "most answers are whole: a box would be one allocation each")]
 pub enum Rest {
     /// All of it.
     Whole(Rope),
-    /// Events to relay at once, and where more come from.
-    Events { first: Rope, reader: StreamReader, body: UpstreamBody },
-    /// Too long to hold: what came so far, and where more comes from.
-    Long { first: Rope, reader: BodyReader, body: UpstreamBody },
+    /// Events, as they come.
+    Events(Box<Flow<StreamReader>>),
+    /// Too long to hold.
+    Long(Box<Flow<BodyReader>>),
 }
 
-/// Runs one attempt. Dropping the future cancels it upstream.
+/// A body under way: what came of it so far, who reads it, where more comes from.
+#[derive(Debug)]
+pub struct Flow<R> {
+    pub first: Rope,
+    pub reader: R,
+    pub body: UpstreamBody,
+}
+
+/// Runs one attempt. Dropping the future cancels it upstream; where `is_late` was set before, that is the upstream's
+/// failure and not a change of mind on this side.
 pub async fn run(
-    worker: &Arc<Worker>,
-    held: &Hold,
-    mut charge: Charge,
+    order: &Shared<'_>,
+    charge: Charge,
     call: Call,
-    drop_usage: bool,
-    prompt_bytes: u64,
+    is_late: &AtomicBool,
 ) -> Result<Begun, Fault> {
-    let upstream: Arc<Upstream> = Arc::clone(held.upstream(charge.offer().adapter));
+    let mut pending = Pending { charge: Some(charge), is_late };
+    let charge = pending.charge.as_mut().expect("an attempt has its charge until it ends");
+    let upstream: Arc<Upstream> = Arc::clone(order.held.upstream(charge.offer().adapter));
     let streamed = call.streamed;
-    let outcome = match upstream.send(worker, call).await {
-        Ok(answer) => begin(&mut charge, answer, streamed, drop_usage, prompt_bytes).await,
+    // From here on the upstream may have the prompt; what it says of it replaces the estimate.
+    charge.set_usage(order.input_estimate());
+    let outcome = match upstream.send(order.worker, call).await {
+        Ok(answer) => begin(charge, answer, streamed, order).await,
         Err(fault) => Err(fault),
     };
     match outcome {
         Ok((status, headers, rest)) => {
+            let charge = pending.charge.take().expect("an attempt has its charge until it ends");
             Ok(Begun { status, headers, charge, first_byte_at: clock::now(), rest })
         }
         Err(fault) => {
+            if !may_have_worked(fault) {
+                charge.set_usage(Usage::default());
+            }
             charge.on_fault(fault);
             Err(fault)
         }
     }
+}
+
+/// What all attempts of one request share.
+#[derive(Clone, Copy)]
+pub struct Shared<'a> {
+    pub worker: &'a Arc<Worker>,
+    pub held: &'a Hold,
+    /// The caller did not ask for the usage event we ask for.
+    pub drop_usage: bool,
+    /// Bytes of the prompt, for estimates where nothing is reported.
+    pub prompt_bytes: u64,
+}
+
+impl Shared<'_> {
+    fn input_estimate(&self) -> Usage {
+        Usage { input: estimated_input(self.prompt_bytes), estimated: true, ..Usage::default() }
+    }
+}
+
+/// The charge of an attempt that has not ended yet.
+struct Pending<'a> {
+    charge: Option<Charge>,
+    is_late: &'a AtomicBool,
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        // Order: relaxed. Set and read by one task.
+        if let Some(charge) = &mut self.charge
+            && self.is_late.load(Ordering::Relaxed)
+        {
+            charge.on_fault(Fault::upstream(Kind::FirstTokenTimeout, Retry::ElsewhereAtCost));
+        }
+    }
+}
+
+/// Whether tokens may have been spent on an attempt that failed so.
+fn may_have_worked(fault: Fault) -> bool {
+    fault.retry == Retry::ElsewhereAtCost && !matches!(fault.kind, Kind::Status { .. })
 }
 
 type Began = (StatusCode, HeaderMap, Rest);
@@ -74,8 +130,7 @@ async fn begin(
     charge: &mut Charge,
     answer: Answer,
     streamed: bool,
-    drop_usage: bool,
-    prompt_bytes: u64,
+    order: &Shared<'_>,
 ) -> Result<Began, Fault> {
     let Answer { status, headers, mut body } = answer;
     if let Some(fault) = Fault::of_status(status.as_u16(), retry_after(&headers)) {
@@ -84,25 +139,21 @@ async fn begin(
         return Err(fault);
     }
     if streamed && status.is_success() && is_events(&headers) {
-        // From here on the upstream has the prompt; what it says of it replaces the estimate.
-        let input = estimated_input(prompt_bytes);
-        charge.set_usage(Usage { input, estimated: true, ..Usage::default() });
-        let mut reader = StreamReader::new(drop_usage);
+        let mut reader = StreamReader::new(order.drop_usage);
         let first = first_events(&mut body, &mut reader).await?;
-        return Ok((status, headers, Rest::Events { first, reader, body }));
+        return Ok((status, headers, Rest::Events(Box::new(Flow { first, reader, body }))));
     }
     let mut reader = BodyReader::new();
     let (first, is_whole) = collect(&mut body, WHOLE_BYTES_MAX, |piece| reader.push(piece)).await?;
     if !is_whole {
-        return Ok((status, headers, Rest::Long { first, reader, body }));
+        return Ok((status, headers, Rest::Long(Box::new(Flow { first, reader, body }))));
     }
     if status.is_success() {
         let answer = reader.end();
         if !answer.is_sound && is_json(&headers) {
             return Err(Fault::upstream(Kind::Garbled, Retry::ElsewhereAtCost));
         }
-        let input = estimated_input(prompt_bytes);
-        charge.set_usage(answer.usage.unwrap_or(Usage { input, estimated: true, ..Usage::default() }));
+        charge.set_usage(answer.usage.unwrap_or(order.input_estimate()));
     }
     charge.on_success();
     Ok((status, headers, Rest::Whole(first)))

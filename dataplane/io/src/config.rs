@@ -102,8 +102,8 @@ impl Config {
         folder: &Path,
     ) -> Result<(Config, Vec<Mistake>), Vec<Mistake>> {
         let (mut read, warnings) = config(source, known, |fields| {
-            let origin = origin(&fields);
-            Some(file(&fields, folder, env, origin))
+            let origin = origin(fields);
+            Some(file(fields, folder, env, origin))
         })?;
         let mut mistakes = Vec::new();
         read.config.environment(env, &mut read.cleartext, &mut mistakes);

@@ -3,7 +3,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use dataplane_core::dialect::rope::Rope;
@@ -18,21 +18,15 @@ use crate::attempt::{self, Begun};
 use crate::charge::Charge;
 use crate::clock;
 use crate::drain::Phase;
-use crate::served::Hold;
 use crate::upstream::{Call, Path};
 use crate::worker::Worker;
 
-/// What all attempts of one request share.
+/// What one request asks of its attempts.
 pub struct Order<'a> {
-    pub worker: &'a Arc<Worker>,
-    pub held: &'a Hold,
+    pub shared: attempt::Shared<'a>,
     pub tenant: TenantId,
     pub path: Path,
     pub streamed: bool,
-    /// The caller did not ask for the usage event we ask for.
-    pub drop_usage: bool,
-    /// Bytes of the prompt, for estimates where nothing is reported.
-    pub prompt_bytes: u64,
     /// Taken by the last attempt, copied by those before it.
     pub headers: HeaderMap,
     /// The body for one offer.
@@ -58,7 +52,9 @@ pub async fn drive(
     exchange: &mut Exchange,
     watcher: &mut impl Watcher,
 ) -> Result<Begun, Fault> {
-    let (worker, held) = (order.worker, order.held);
+    let shared = order.shared;
+    let (worker, held) = (shared.worker, shared.held);
+    let late = [AtomicBool::new(false), AtomicBool::new(false)];
     let retries = &held.routes[exchange.plan().route.0 as usize].retries;
     retries.on_request(held.table.route(exchange.plan().route).retry.budget);
     let mut slots = (pin!(None), pin!(None));
@@ -73,8 +69,9 @@ pub async fn drive(
                         watcher.on_dispatch(offer, exchange.escalations() > escalations);
                         escalations = exchange.escalations();
                         let call = order.call(offer, exchange.has_more());
-                        let future =
-                            attempt::run(worker, held, charge, call, order.drop_usage, order.prompt_bytes);
+                        let future = attempt::run(&shared, charge, call, &late[slot as usize]);
+                        // Order: relaxed. Set and read by one task.
+                        late[slot as usize].store(false, Ordering::Relaxed);
                         match slot {
                             Slot::First => slots.0.set(Some(future)),
                             Slot::Second => slots.1.set(Some(future)),
@@ -96,7 +93,10 @@ pub async fn drive(
                         None
                     }
                     Event::Ended(slot, Err(fault)) => Some((slot, fault)),
-                    Event::Time => exchange.on_time(clock::now()),
+                    Event::Time => exchange.on_time(clock::now()).inspect(|(slot, _)| {
+                        // Order: relaxed. Set and read by one task.
+                        late[*slot as usize].store(true, Ordering::Relaxed);
+                    }),
                     Event::Closing => return Err(Fault::proxy(Kind::Draining)),
                 };
                 if let Some((slot, fault)) = failed {
@@ -132,11 +132,12 @@ impl Order<'_> {
     fn call(&mut self, offer: OfferId, has_more: bool) -> Call {
         // Copied only where another attempt might need them.
         let headers = if has_more { self.headers.clone() } else { std::mem::take(&mut self.headers) };
-        let body = (self.body)(self.held.table.offer(offer));
+        let body = (self.body)(self.shared.held.table.offer(offer));
         Call { path: self.path, headers, body, streamed: self.streamed }
     }
 }
 
+#[expect(clippy::large_enum_variant, reason = "lives on the stack for a moment")]
 enum Event {
     Ended(Slot, Result<Begun, Fault>),
     Time,

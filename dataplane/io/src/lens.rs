@@ -13,6 +13,7 @@ use crate::charge::Charge;
 
 /// One answer's reader.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one a relay, which is boxed")]
 pub enum Lens {
     /// Event by event, as they are.
     Events(StreamReader),

@@ -74,8 +74,9 @@ impl Telling {
 
     fn written(&self, fault: Fault, place: Place) -> Bytes {
         let models: Vec<&str> = self.models.iter().map(AsRef::as_ref).collect();
-        let answering = |pick: fn(&(Box<str>, Box<str>)) -> &Box<str>| {
-            self.answering.as_ref().map_or("", |two| pick(two))
+        let (adapter, model_used) = match &self.answering {
+            Some((adapter, model)) => (&**adapter, &**model),
+            None => ("", ""),
         };
         let context = Context {
             request_id: self.request_id.to_str().unwrap_or_default(),
@@ -83,8 +84,8 @@ impl Telling {
             models: &models,
             models_total: self.models_total,
             path: &self.path,
-            adapter: answering(|two| &two.0),
-            model_used: answering(|two| &two.1),
+            adapter,
+            model_used,
         };
         let mut text = Vec::new();
         write(fault, self.dialect, place, &context, &mut text);

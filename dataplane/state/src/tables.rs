@@ -138,7 +138,7 @@ mod tests {
         let readers: Vec<_> = (0..3)
             .map(|_| {
                 let tables = Arc::clone(&tables);
-                std::thread::spawn(move || {
+                std::thread::Builder::new().spawn(move || {
                     let mut last = 0;
                     while last < 10_000 {
                         let seen = **tables.load().expect("a first swap was made");
@@ -149,6 +149,6 @@ mod tests {
             })
             .collect();
         (1..=10_000).for_each(|number| tables.swap(number));
-        readers.into_iter().for_each(|reader| reader.join().unwrap());
+        readers.into_iter().for_each(|reader| reader.unwrap().join().unwrap());
     }
 }

@@ -103,6 +103,8 @@ pub struct WorkerTally {
     /// Ended for what the client did: no header in time, a stalled write, a flood of control frames.
     pub connections_cut_slow: Counter,
     pub connections_cut_flood: Counter,
+    /// Connections that ended in a bug of ours.
+    pub panics: Counter,
     pub requests_started: Counter,
     /// By operation and hundreds of the status, 1 to 5.
     requests: [[Counter; 5]; Operation::ALL.len()],
@@ -130,6 +132,7 @@ impl Default for WorkerTally {
             connections_refused: Counter::default(),
             connections_cut_slow: Counter::default(),
             connections_cut_flood: Counter::default(),
+            panics: Counter::default(),
             requests_started: Counter::default(),
             requests: Default::default(),
             errors: CODES.iter().map(|_| Counter::default()).collect(),

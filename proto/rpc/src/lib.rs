@@ -1,5 +1,5 @@
 //! Generated gRPC services of `proto/api`; nothing by hand. Messages live in [`proto_core::wire`].
-#![allow(missing_docs, clippy::all)]
+#![allow(missing_docs, clippy::all, clippy::too_many_lines)]
 
 /// Between the planes.
 pub mod control {

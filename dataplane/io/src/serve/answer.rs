@@ -24,6 +24,7 @@ pub struct AnswerBody {
     stage: Option<Arc<Stage>>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "one a connection, in a box that hyper keeps")]
 enum Form {
     Whole(Rope),
     /// Read from upstream as the client takes it: one HTTP/1.1 connection each way.

@@ -21,11 +21,11 @@ use tokio::sync::oneshot;
 
 use super::answer::{AnswerBody, Trailers, refusal};
 use super::completions::{deadline, prompt_bytes};
+use super::headers;
 use super::http::{Arrived, held, identify};
 use super::intake::{self, Intake};
 use super::pump::{self, Pump};
-use super::{Peer, headers};
-use crate::attempt::{Begun, Rest};
+use crate::attempt::{self, Begun, Flow, Rest};
 use crate::drive::{Order, Watcher, drive};
 use crate::lens::{Lens, Told};
 use crate::relay::{Parts, Relay};
@@ -73,8 +73,7 @@ async fn begin(arrived: Arrived, telling: &mut Telling) -> Result<Response<Answe
     let held = held(&peer)?;
     let tenant = identify(&held.table, &headers, peer.is_loopback)?;
     let limits = worker.shared.config.limits;
-    let Intake { head, body } = intake::read(&headers, body, Profile::Ask, limits.body_bytes).await?;
-    stage(&peer);
+    let Intake { head, body } = intake::read(&peer, &headers, body, Profile::Ask).await?;
     if head.ask.prompt_chars > limits.prompt_chars {
         return Err(Fault::client(Kind::PromptTooLarge { limit: limits.prompt_chars }));
     }
@@ -118,12 +117,6 @@ async fn begin(arrived: Arrived, telling: &mut Telling) -> Result<Response<Answe
     out.insert(headers::X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
     out.insert(headers::X_REQUEST_ID, request_id);
     Ok(response)
-}
-
-fn stage(peer: &Peer) {
-    if !peer.is_h2 {
-        peer.stage.on_body();
-    }
 }
 
 fn wish(head: &Head, explore: Permille) -> Wish {
@@ -189,13 +182,15 @@ impl Asking {
         let headers = std::mem::take(&mut self.headers);
         let body = |offer: &OfferRow| for_upstream(&self.body, &self.head_for(offer), &offer.upstream_json);
         let order = Order {
-            worker: &self.worker,
-            held: &self.held,
+            shared: attempt::Shared {
+                worker: &self.worker,
+                held: &self.held,
+                drop_usage: false,
+                prompt_bytes: prompt_bytes(&self.head),
+            },
             tenant: self.tenant,
             path: Path::ChatCompletions,
             streamed: true,
-            drop_usage: false,
-            prompt_bytes: prompt_bytes(&self.head),
             headers,
             body: &body,
         };
@@ -233,7 +228,7 @@ impl Asking {
         charge.on_chosen();
         let offer = charge.offer();
         telling.set_answering(self.held.table.adapter(offer.adapter).name.as_str(), offer.model.as_str());
-        let Rest::Events { first, reader, body } = rest else {
+        let Rest::Events(flow) = rest else {
             // A refusal of what we made of the prompt, or no stream where one was asked for.
             let kind = match status.is_success() {
                 true => Kind::Garbled,
@@ -241,6 +236,7 @@ impl Asking {
             };
             return Err(Fault::upstream(kind, Retry::Never));
         };
+        let Flow { first, reader, body } = *flow;
         let mut told = Told {
             // The events that came already are told by a reader of their own; this one goes on where they end.
             reader: dataplane_core::dialect::openai::StreamReader::new(false),

@@ -23,7 +23,8 @@ use super::headers::{
 use super::http::{Arrived, held, identify};
 use super::intake::{self, Intake};
 use super::{Peer, pump};
-use crate::attempt::{Begun, Rest};
+use crate::attempt::{self, Begun, Flow, Rest};
+use crate::charge::Charge;
 use crate::drive::{Order, Unwatched, drive};
 use crate::lens::Lens;
 use crate::relay::{Parts, Relay};
@@ -74,11 +75,7 @@ async fn exchange(
         Operation::Completions => Profile::Completions,
         _ => Profile::Chat,
     };
-    let Intake { head, body } =
-        intake::read(&headers, body, profile, worker.shared.config.limits.body_bytes).await?;
-    if !peer.is_h2 {
-        peer.stage.on_body();
-    }
+    let Intake { head, body } = intake::read(&peer, &headers, body, profile).await?;
     if let Some(name) = head.model_name() {
         telling.set_model(name);
     }
@@ -102,13 +99,15 @@ async fn exchange(
     let timing = Timing { arrived: at };
     let overhead_us = timing.on_dispatch(worker);
     let order = Order {
-        worker,
-        held,
+        shared: attempt::Shared {
+            worker,
+            held,
+            drop_usage: head.stream && !head.wants_usage(),
+            prompt_bytes: prompt_bytes(head),
+        },
         tenant: decided.tenant,
         path,
         streamed: head.stream,
-        drop_usage: head.stream && !head.wants_usage(),
-        prompt_bytes: prompt_bytes(head),
         headers,
         body: &|offer| splice::for_upstream(&body, head, &offer.upstream_json),
     };
@@ -176,13 +175,14 @@ impl Answering<'_> {
                 self.timing.on_end(&self.peer.worker);
                 AnswerBody::whole(rope)
             }
-            Rest::Events { first, reader, body } => {
+            Rest::Events(flow) => {
                 headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
-                let lens = Lens::Events(reader);
-                self.relay(&mut headers, Flow { lens, first, body, charge }, exchange)
+                let Flow { first, reader, body } = *flow;
+                self.relay(&mut headers, Flow { first, reader: Lens::Events(reader), body }, charge, exchange)
             }
-            Rest::Long { first, reader, body } => {
-                self.relay(&mut headers, Flow { lens: Lens::Body(reader), first, body, charge }, exchange)
+            Rest::Long(flow) => {
+                let Flow { first, reader, body } = *flow;
+                self.relay(&mut headers, Flow { first, reader: Lens::Body(reader), body }, charge, exchange)
             }
         };
         let mut response = Response::new(body);
@@ -191,8 +191,14 @@ impl Answering<'_> {
         response
     }
 
-    fn relay(mut self, headers: &mut HeaderMap, flow: Flow, exchange: &Exchange) -> AnswerBody {
-        let offer = flow.charge.offer();
+    fn relay(
+        mut self,
+        headers: &mut HeaderMap,
+        flow: Flow<Lens>,
+        charge: Charge,
+        exchange: &Exchange,
+    ) -> AnswerBody {
+        let offer = charge.offer();
         self.telling
             .set_answering(self.held.table.adapter(offer.adapter).name.as_str(), offer.model.as_str());
         let trailers = if self.trailers {
@@ -205,9 +211,9 @@ impl Answering<'_> {
         let relay = Relay::new(Parts {
             worker: Arc::clone(&self.peer.worker),
             body: flow.body,
-            lens: flow.lens,
+            lens: flow.reader,
             first: flow.first,
-            charge: flow.charge,
+            charge,
             input_estimate: self.input_estimate,
             timing: self.timing,
             idle: self.idle,
@@ -220,14 +226,6 @@ impl Answering<'_> {
         tokio::spawn(pump::run(sender, relay, self.telling, trailers));
         AnswerBody::pumped(receiver)
     }
-}
-
-/// A body that is relayed.
-struct Flow {
-    lens: Lens,
-    first: dataplane_core::dialect::rope::Rope,
-    body: crate::upstream::UpstreamBody,
-    charge: crate::charge::Charge,
 }
 
 pub fn prompt_bytes(head: &Head) -> u64 {

@@ -41,11 +41,13 @@ pub async fn serve(peer: Arc<Peer>, request: Request<Incoming>) -> Response<Answ
     let request_id = request_id(&head.headers, worker);
     let (operation, door) = door(&head.method, head.uri.path());
     let arrived = Arrived { peer: Arc::clone(&peer), headers: head.headers, body, at, request_id };
+    let unanswered = Unanswered(Some(&peer));
     let mut response = if arrived.headers.len() > HEADERS_MAX {
         too_many_headers()
     } else {
         open(door, arrived, head.uri.path(), operation).await
     };
+    unanswered.on_answered();
     peer.worker.tally.answered(operation, response.status().as_u16());
     if !peer.is_h2 {
         peer.stage.on_body();
@@ -55,6 +57,24 @@ pub async fn serve(peer: Arc<Peer>, request: Request<Incoming>) -> Response<Answ
         return response.map(|body| body.on(&peer.stage));
     }
     response
+}
+
+/// Counts a request whose client went away before its answer began: then this is dropped with the future.
+struct Unanswered<'a>(Option<&'a Peer>);
+
+impl Unanswered<'_> {
+    fn on_answered(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if let Some(peer) = self.0 {
+            peer.worker.tally.cancelled.one();
+            peer.worker.tally.error(Fault::client(Kind::ClientGone));
+        }
+    }
 }
 
 async fn open(door: Door, arrived: Arrived, path: &str, operation: Operation) -> Response<AnswerBody> {

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use dataplane_core::dialect::rope::Rope;
@@ -10,6 +11,9 @@ use dataplane_core::fault::{Fault, Kind};
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use hyper::body::{Body, Incoming};
+use tokio::time::timeout;
+
+use super::Peer;
 
 /// What a body asks for, and the body.
 #[derive(Debug)]
@@ -18,14 +22,28 @@ pub struct Intake {
     pub body: Rope,
 }
 
-/// Reads and scans a body of at most `limit` bytes.
+/// Reads and scans a body, within its limit of bytes and, where the connection's own guard cannot tell one request's
+/// body from another's, of time.
 pub async fn read(
+    peer: &Peer,
     headers: &HeaderMap,
-    mut body: Incoming,
+    body: Incoming,
     profile: Profile,
-    limit: u64,
 ) -> Result<Intake, Fault> {
+    let limit = peer.worker.shared.config.limits.body_bytes;
     check_head(headers, limit)?;
+    if !peer.is_h2 {
+        let intake = scan(body, profile, limit).await?;
+        peer.stage.on_body();
+        return Ok(intake);
+    }
+    match timeout(HTTP2_BODY_WAIT, scan(body, profile, limit)).await {
+        Ok(intake) => intake,
+        Err(_) => Err(Fault::client(Kind::BodyTimeout)),
+    }
+}
+
+async fn scan(mut body: Incoming, profile: Profile, limit: u64) -> Result<Intake, Fault> {
     let mut scanner = Scanner::new(profile);
     let mut pieces = Pieces::default();
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
@@ -83,7 +101,11 @@ impl Pieces {
     }
 }
 
+/// For one stream's body; a connection over HTTP/1.1 has the guard's deadlines.
+const HTTP2_BODY_WAIT: Duration = Duration::from_secs(30);
+/// Pieces below it are copied together,
 const SMALL_BYTES: usize = 4096;
+/// once there are as many as this.
 const SMALL_PIECES_MAX: usize = 4;
 
 #[cfg(test)]

@@ -81,6 +81,9 @@ struct Opened(Arc<Worker>);
 impl Drop for Opened {
     fn drop(&mut self) {
         self.0.tally.connections_closed.one();
+        if std::thread::panicking() {
+            self.0.tally.panics.one();
+        }
     }
 }
 

@@ -85,6 +85,7 @@ fn path(page: &mut Page, tallies: &[&WorkerTally]) {
         "Connections cut at a deadline of reading or writing.",
         |tally| &tally.connections_cut_slow,
     );
+    count("atp_panics_total", "Connections that ended in a bug of this program.", |tally| &tally.panics);
     count("atp_connections_cut_flood_total", "Connections cut for a flood of control frames.", |tally| {
         &tally.connections_cut_flood
     });

@@ -29,7 +29,7 @@ pub struct Upstream {
 
 #[derive(Debug)]
 enum Backend {
-    OpenAi(openai::OpenAi),
+    OpenAi(Box<openai::OpenAi>),
     Echo(echo::Echo),
 }
 
@@ -82,7 +82,8 @@ impl Upstream {
     pub fn build(name: &Name, kind: &AdapterKind, workers: usize) -> Result<Upstream, Unusable> {
         let backend = match kind {
             AdapterKind::OpenAi { endpoint, auth, tls } => {
-                Backend::OpenAi(openai::OpenAi::build(endpoint, auth.as_ref(), tls.as_ref(), workers)?)
+                let openai = openai::OpenAi::build(endpoint, auth.as_ref(), tls.as_ref(), workers)?;
+                Backend::OpenAi(Box::new(openai))
             }
             AdapterKind::Echo(speed) => Backend::Echo(echo::Echo::new(*speed)),
         };
