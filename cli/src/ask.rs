@@ -125,7 +125,8 @@ fn line(event: &Event) -> String {
         Event::Note(note) => note.clone(),
         Event::Final(last) => serde_json::json!({
             "type": "final", "text": last.text, "model_used": last.model_used, "tokens_in": last.tokens_in,
-            "tokens_out": last.tokens_out, "cost_usd": last.cost_usd, "escalation_count": last.escalation_count,
+            "tokens_out": last.tokens_out, "cost_usd": last.cost_usd,
+            "escalation_count": last.escalation_count,
         }),
     };
     format!("{value}\n")

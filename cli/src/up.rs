@@ -1,5 +1,5 @@
-//! `atp up`: both planes in one process, on this machine, for its user. The data plane is an ordinary client of the
-//! control plane's Sync, over its port: what works here works apart.
+//! `atp up`: both planes in one process, on this machine, for its user. The data plane is an ordinary client
+//! of the control plane's Sync, over its port: what works here works apart.
 
 use std::io::Write;
 use std::net::SocketAddr;

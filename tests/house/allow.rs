@@ -19,8 +19,8 @@ pub const FLOORS: &[&[&str]] = &[
     &["proto-core"],
     &["proto-rpc", "dataplane-core", "controlplane-core", "memory-core", "sdk-rust"],
     &["dataplane-state"],
-    &["dataplane-io", "controlplane-io", "memory-io"],
-    &["cli", "loadtest"],
+    &["dataplane-io", "controlplane-io", "memory-io", "loadtest"],
+    &["cli"],
     &["tests", "benches"],
 ];
 
@@ -95,7 +95,7 @@ pub const ROOMS: &[Room] = &[
             "tracing-subscriber",
         ],
         build: &[],
-        dev: &["tempfile"],
+        dev: &["rcgen", "tempfile"],
     },
     Room {
         name: "controlplane-core",
@@ -146,10 +146,21 @@ pub const ROOMS: &[Room] = &[
     },
     Room {
         name: "cli",
-        inside: &["controlplane-io", "dataplane-io", "proto-core", "proto-rpc", "sdk-rust"],
-        outside: &["bytes", "clap", "serde", "serde_json", "tokio", "tonic", "tracing", "tracing-subscriber"],
+        // `loadtest` in tests only: its mock is the upstream of `tests/e2e`.
+        inside: &["controlplane-io", "dataplane-io", "loadtest", "proto-core", "proto-rpc", "sdk-rust"],
+        outside: &[
+            "bytes",
+            "clap",
+            "mimalloc",
+            "serde",
+            "serde_json",
+            "tokio",
+            "tonic",
+            "tracing",
+            "tracing-subscriber",
+        ],
         build: &[],
-        dev: &["tempfile"],
+        dev: &["http", "http-body-util", "hyper", "hyper-util", "sha2", "tempfile"],
     },
     Room {
         name: "loadtest",
@@ -204,9 +215,9 @@ pub const ROOMS: &[Room] = &[
             "proto-rpc",
             "sdk-rust",
         ],
-        outside: &[],
+        outside: &["bytes", "sha2"],
         build: &[],
-        dev: &[],
+        dev: &["criterion", "libc", "tempfile", "tokio"],
     },
 ];
 
@@ -218,6 +229,7 @@ pub const REASONS: &[(&str, &str)] = &[
     ("base64", "keys of WebSocket handshakes as a stranger on the network makes them"),
     ("bytes", "bodies are shared pieces, never copied"),
     ("clap", "command lines with help, one way everywhere"),
+    ("criterion", "times of benches with their spread; never in the product"),
     ("crossbeam-queue", "the bounded ring of outcomes on their way to the control plane"),
     ("crossbeam-utils", "cells on cache lines of their own"),
     ("foldhash", "fast seeded hashes for table lookups on the path"),
@@ -230,6 +242,7 @@ pub const REASONS: &[(&str, &str)] = &[
     ("httparse", "the mock server parses heads without a framework, so that it is never the slow part"),
     ("hyper", "HTTP/1.1 and HTTP/2"),
     ("hyper-util", "hyper on tokio's sockets and timers"),
+    ("libc", "the allocations bench asks for a thread's name without allocating"),
     ("loom", "models of our own atomics, every interleaving"),
     ("memchr", "vectorised search in bodies and event streams"),
     ("mimalloc", "the allocator under many small short-lived pieces"),

@@ -1,4 +1,5 @@
-//! What an exchange cost: tokens by kind times the offer's prices, in picodollars, so that nothing rounds away.
+//! What an exchange cost: tokens by kind times the offer's prices, in picodollars, so that nothing rounds
+//! away.
 
 use proto_core::model::Price;
 use proto_core::units::Picodollars;

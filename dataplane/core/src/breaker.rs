@@ -7,8 +7,8 @@
 //!     │                                  └───────────── the probe fails ─────────┤
 //!     └───────────────────────────────────── PROBES_NEEDED succeed ──────────────┘
 //! ```
-//! A success while passing forgives one failure. A probe that ends without a verdict (its client went away) makes
-//! room for the next; one that never ends does so after [`TRIPPED_FOR`].
+//! A success while passing forgives one failure. A probe that ends without a verdict (its client went away)
+//! makes room for the next; one that never ends does so after [`TRIPPED_FOR`].
 
 use std::time::Duration;
 

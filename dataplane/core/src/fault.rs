@@ -1,5 +1,5 @@
-//! What went wrong, whose it is, and whether again: plain `Copy` values on the path. Text is made at the edge, by
-//! the dialect that answers.
+//! What went wrong, whose it is, and whether again: plain `Copy` values on the path. Text is made at the
+//! edge, by the dialect that answers.
 
 /// One thing that went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +22,8 @@ pub enum Side {
 pub enum Retry {
     /// The answer would be the same.
     Never,
-    /// A reused connection had gone stale before the request was taken: again on a fresh one, free of the budget.
+    /// A reused connection had gone stale before the request was taken: again on a fresh one, free of the
+    /// budget.
     OnFresh,
     /// The upstream certainly did no work: elsewhere, within the retry budget.
     Elsewhere,
@@ -148,8 +149,8 @@ impl Fault {
         Fault::client(Kind::Malformed(Malformed { what, at }))
     }
 
-    /// Of an upstream's answer head. `None`: a success, or a refusal that is the caller's own (400, 404, 413, 422 and
-    /// the like), which passes through as the upstream wrote it.
+    /// Of an upstream's answer head. `None`: a success, or a refusal that is the caller's own (400, 404, 413,
+    /// 422 and the like), which passes through as the upstream wrote it.
     pub fn of_status(code: u16, retry_after_s: Option<u32>) -> Option<Fault> {
         let retry = match code {
             429 | 503 | 529 => Retry::Elsewhere,
@@ -194,8 +195,8 @@ impl Fault {
         }
     }
 
-    /// The stable machine-readable code, the same in every dialect (`error.code` of OpenAI's shape, the label of
-    /// `error_code_*` metrics).
+    /// The stable machine-readable code, the same in every dialect (`error.code` of OpenAI's shape, the label
+    /// of `error_code_*` metrics).
     pub fn code(self) -> &'static str {
         match self.kind {
             Kind::Malformed(_) => "invalid_json",
@@ -249,7 +250,8 @@ impl Fault {
         }
     }
 
-    /// Whether it says anything about the health of the upstream (feeds the breaker). A 429 is a limit, not an illness.
+    /// Whether it says anything about the health of the upstream (feeds the breaker). A 429 is a limit, not
+    /// an illness.
     pub fn is_upstream_failure(self) -> bool {
         self.side == Side::Upstream && !matches!(self.kind, Kind::Status { code: 429, .. } | Kind::SlowClient)
     }

@@ -1,6 +1,6 @@
-//! Whether to try again. A route's retry budget keeps a sick upstream from being asked more, not less: each request
-//! earns a fraction of a retry, each retry spends one, and what is saved is bounded (the token-bucket form of the
-//! retry budget in Finagle and Envoy).
+//! Whether to try again. A route's retry budget keeps a sick upstream from being asked more, not less: each
+//! request earns a fraction of a retry, each retry spends one, and what is saved is bounded (the token-bucket
+//! form of the retry budget in Finagle and Envoy).
 
 use proto_core::model::{Fallback, Retry as Policy};
 use proto_core::units::Permille;

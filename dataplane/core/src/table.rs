@@ -1,5 +1,5 @@
-//! What a set of resources becomes on the data plane: flat rows and hash lookups, built once per generation, never
-//! changed. Building cannot fail: whatever can be wrong with a set was refused in `proto/core`.
+//! What a set of resources becomes on the data plane: flat rows and hash lookups, built once per generation,
+//! never changed. Building cannot fail: whatever can be wrong with a set was refused in `proto/core`.
 
 use bytes::Bytes;
 use foldhash::fast::FixedState;
@@ -106,8 +106,8 @@ pub struct TenantRow {
 }
 
 impl Table {
-    /// `closed`: this data plane has once served a set with keys, so callers without a key are no longer `public`
-    /// unless the set says so (tenancy fails closed).
+    /// `closed`: this data plane has once served a set with keys, so callers without a key are no longer
+    /// `public` unless the set says so (tenancy fails closed).
     pub fn build(set: &Set, closed: bool) -> Table {
         let mut build = Build::default();
         for adapter in set.adapters() {
@@ -163,7 +163,8 @@ impl Table {
         !self.keys.is_empty()
     }
 
-    /// Whether callers send a key at all here; where nobody has one, a key sent along is ignored and not hashed.
+    /// Whether callers send a key at all here; where nobody has one, a key sent along is ignored and not
+    /// hashed.
     pub fn wants_keys(&self) -> bool {
         self.closed
     }
@@ -283,7 +284,8 @@ impl Build {
         }
     }
 
-    /// Each model is served under its own name by every adapter that offers it, and under `adapter/model` by one.
+    /// Each model is served under its own name by every adapter that offers it, and under `adapter/model` by
+    /// one.
     fn model_routes(&mut self, set: &Set) {
         let mut by_model: Vec<(Name, Vec<OfferId>)> = Vec::new();
         for (at, offer) in self.offers.iter().enumerate() {

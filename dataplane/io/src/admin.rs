@@ -1,5 +1,5 @@
-//! The admin port: health, metrics, what is served, drain. On a runtime of its own; loopback unless the configuration
-//! says otherwise.
+//! The admin port: health, metrics, what is served, drain. On a runtime of its own; loopback unless the
+//! configuration says otherwise.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
-//! One attempt: a call to one adapter, up to the point where there is something worth relaying. What a caller could
-//! not use is read here to its end, so that a fault is still a fault and not half an answer: an answer without a
-//! stream whole (within bounds), a stream up to its first event.
+//! One attempt: a call to one adapter, up to the point where there is something worth relaying. What a caller
+//! could not use is read here to its end, so that a fault is still a fault and not half an answer: an answer
+//! without a stream whole (within bounds), a stream up to its first event.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -52,8 +52,8 @@ pub struct Flow<R> {
     pub body: UpstreamBody,
 }
 
-/// Runs one attempt. Dropping the future cancels it upstream; where `is_late` was set before, that is the upstream's
-/// failure and not a change of mind on this side.
+/// Runs one attempt. Dropping the future cancels it upstream; where `is_late` was set before, that is the
+/// upstream's failure and not a change of mind on this side.
 pub async fn run(
     order: &Shared<'_>,
     charge: Charge,

@@ -1,5 +1,5 @@
-//! What an attempt holds and what it will have cost: a permit, a say in the breaker, a bill. All of it is given back
-//! and settled exactly once, when this is dropped, however the attempt ends.
+//! What an attempt holds and what it will have cost: a permit, a say in the breaker, a bill. All of it is
+//! given back and settled exactly once, when this is dropped, however the attempt ends.
 
 use std::sync::Arc;
 

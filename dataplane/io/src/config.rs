@@ -1,4 +1,5 @@
-//! The data plane's own settings: a file, environment variables over it, flags over both. Every mistake at once.
+//! The data plane's own settings: a file, environment variables over it, flags over both. Every mistake at
+//! once.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -8,10 +9,12 @@ use proto_core::units::Permille;
 
 use crate::drain::Times;
 
-/// How one data plane runs. What it serves is not here: that comes from a resources file or the control plane.
+/// How one data plane runs. What it serves is not here: that comes from a resources file or the control
+/// plane.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Cleartext HTTP/1.1 and h2c for clients. The first must bind; the others are taken where the port is free.
+    /// Cleartext HTTP/1.1 and h2c for clients. The first must bind; the others are taken where the port is
+    /// free.
     pub http: Vec<SocketAddr>,
     pub admin: SocketAddr,
     /// Serving threads.

@@ -1,4 +1,5 @@
-//! Leaving without losing anyone: not ready, then no new connections, then an end to those there are, then out.
+//! Leaving without losing anyone: not ready, then no new connections, then an end to those there are, then
+//! out.
 
 use std::time::Duration;
 
@@ -6,8 +7,8 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     Serving,
-    /// Not ready any more, still serving all that comes: balancers and clients take notice. Answers over HTTP/1 close
-    /// their connection.
+    /// Not ready any more, still serving all that comes: balancers and clients take notice. Answers over
+    /// HTTP/1 close their connection.
     Leaving,
     /// No new connections. GOAWAY to those there are, requests under way go on.
     Draining,

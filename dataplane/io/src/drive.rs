@@ -1,5 +1,5 @@
-//! Runs an exchange: feeds its machine what happens, does what it says. Two attempts may race; whoever is first with
-//! something to relay wins, the other is dropped, which cancels it upstream.
+//! Runs an exchange: feeds its machine what happens, does what it says. Two attempts may race; whoever is
+//! first with something to relay wins, the other is dropped, which cancels it upstream.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};

@@ -1,8 +1,8 @@
 //! Acts: sockets, timers, files, logs and metrics of the data plane. Feeds `dataplane-core` and obeys it.
 //!
-//! Rooms, in the order a request meets them: [`listen`] and [`serve`] (bytes to requests), [`drive`] and [`attempt`]
-//! (runs an exchange), [`upstream`] (adapters), [`relay`] (answers on their way), [`charge`] (what they cost). Beside
-//! the path: [`source`] (where sets come from), [`admin`], [`telemetry`], [`drain`].
+//! Rooms, in the order a request meets them: [`listen`] and [`serve`] (bytes to requests), [`drive`] and
+//! [`attempt`] (runs an exchange), [`upstream`] (adapters), [`relay`] (answers on their way), [`charge`]
+//! (what they cost). Beside the path: [`source`] (where sets come from), [`admin`], [`telemetry`], [`drain`].
 
 pub mod admin;
 pub mod app;

@@ -1,5 +1,6 @@
-//! Moves an answer from an adapter to its caller, piece by piece, as it comes. Holds back at most one unfinished event.
-//! A broken answer is never ended cleanly: the caller gets an error it can read, then the end of its connection.
+//! Moves an answer from an adapter to its caller, piece by piece, as it comes. Holds back at most one
+//! unfinished event. A broken answer is never ended cleanly: the caller gets an error it can read, then the
+//! end of its connection.
 
 use std::pin::Pin;
 use std::sync::Arc;

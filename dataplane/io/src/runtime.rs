@@ -1,5 +1,5 @@
-//! Threads: one current-thread runtime per worker, so that a request never changes core, and one more for everything
-//! that is not a request, so that a scrape or a push of configuration never delays one.
+//! Threads: one current-thread runtime per worker, so that a request never changes core, and one more for
+//! everything that is not a request, so that a scrape or a push of configuration never delays one.
 
 use std::future::Future;
 use std::io;

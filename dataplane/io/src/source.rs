@@ -1,5 +1,5 @@
-//! Where sets come from, and the one way they are put into service: parse, build beside what is served, swap once.
-//! Runs on the runtime that no request shares.
+//! Where sets come from, and the one way they are put into service: parse, build beside what is served, swap
+//! once. Runs on the runtime that no request shares.
 
 mod control;
 mod file;

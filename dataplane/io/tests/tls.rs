@@ -1,5 +1,5 @@
-//! Adapters behind TLS: HTTP/2 where it is negotiated, a CA and a client certificate where they are named, and a
-//! refusal that says so where they do not fit.
+//! Adapters behind TLS: HTTP/2 where it is negotiated, a CA and a client certificate where they are named,
+//! and a refusal that says so where they do not fit.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -124,7 +124,8 @@ async fn ask(address: SocketAddr, model: &str) -> (u16, String) {
 fn adapter(name: &str, address: SocketAddr, tls: &str) -> String {
     let port = address.port();
     format!(
-        "kind: Adapter\nname: {name}\nspec:\n  kind: openai\n  endpoint: https://localhost:{port}/base\n  tls: {tls}\n  \
+        "kind: Adapter\nname: {name}\nspec:\n  kind: openai\n  endpoint: https://localhost:{port}/base\n  \
+         tls: {tls}\n  \
          models: [ {{ name: {name}-model }} ]\n---\n"
     )
 }

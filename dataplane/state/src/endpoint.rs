@@ -38,8 +38,8 @@ impl BreakerCell {
     }
 
     fn step<T>(&self, transition: impl Fn(Breaker) -> (Breaker, T)) -> T {
-        // Order: relaxed throughout. The word is the whole state and guards nothing beside it; compare-and-swap alone
-        // makes each transition happen once.
+        // Order: relaxed throughout. The word is the whole state and guards nothing beside it;
+        // compare-and-swap alone makes each transition happen once.
         let mut word = self.0.load(Ordering::Relaxed);
         loop {
             let (next, answer) = transition(Breaker::unpack(word));

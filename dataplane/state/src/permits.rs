@@ -1,7 +1,7 @@
 //! How many requests an upstream is given at once.
 //!
-//! One word holds what is in flight; the limit stands beside it and may change at any time. A limit lowered below
-//! what is in flight drains: nothing is taken back, nothing is granted until enough has come home.
+//! One word holds what is in flight; the limit stands beside it and may change at any time. A limit lowered
+//! below what is in flight drains: nothing is taken back, nothing is granted until enough has come home.
 
 use crate::sync::{AtomicU32, Ordering};
 
@@ -19,15 +19,17 @@ impl Permits {
 
     /// Takes one, or says there is none. Never waits.
     pub fn try_acquire(&self) -> bool {
-        // Order: relaxed. A permit guards a count, not data; what the request reads was published by the snapshot.
+        // Order: relaxed. A permit guards a count, not data; what the request reads was published by the
+        // snapshot.
         let mut taken = self.in_flight.load(Ordering::Relaxed);
         loop {
             // Order: relaxed. A limit change is advice that takes effect at the next look.
             if taken >= self.limit.load(Ordering::Relaxed) {
                 return false;
             }
-            // Order: acquire on success pairs with the release in `release`, so that whoever takes a permit sees what
-            // its last holder did to cells beside it (tests rely on it; the path does not need more).
+            // Order: acquire on success pairs with the release in `release`, so that whoever takes a permit
+            // sees what its last holder did to cells beside it (tests rely on it; the path does not need
+            // more).
             let swap =
                 self.in_flight.compare_exchange_weak(taken, taken + 1, Ordering::Acquire, Ordering::Relaxed);
             match swap {

@@ -1,5 +1,6 @@
-//! Cells that outlive snapshots. Keyed by kind and name, so that a swap never resets a budget, a breaker or a count
-//! in flight. Owned by whoever swaps, one thread: no path reads it, requests find cells through their snapshot.
+//! Cells that outlive snapshots. Keyed by kind and name, so that a swap never resets a budget, a breaker or a
+//! count in flight. Owned by whoever swaps, one thread: no path reads it, requests find cells through their
+//! snapshot.
 
 use std::hash::Hash;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! The one snapshot cell. Whoever serves reads it; whoever subscribes swaps it, whole.
 //!
-//! A request clones an `Arc` that belongs to its own thread alone, so readers on different cores never write one cache
-//! line: a clone of one shared count costs five times as much with two threads as with one.
+//! A request clones an `Arc` that belongs to its own thread alone, so readers on different cores never write
+//! one cache line: a clone of one shared count costs five times as much with two threads as with one.
 
 use std::any::Any;
 use std::cell::RefCell;

@@ -1,4 +1,5 @@
-//! Counts, one set a worker, added up only when somebody asks. Recording is one add on memory no other worker writes.
+//! Counts, one set a worker, added up only when somebody asks. Recording is one add on memory no other worker
+//! writes.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

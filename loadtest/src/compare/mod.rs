@@ -142,7 +142,8 @@ fn setting(contest: &Contest) -> Vec<String> {
             contest.rounds, contest.times.measured, contest.times.warmup
         ),
         format!(
-            "requests: 32 connections, {ANSWER_BYTES} bytes of text each; streams, paced: 64 of {CHUNKS} tokens"
+            "requests: 32 connections, {ANSWER_BYTES} bytes of text each; \
+             streams, paced: 64 of {CHUNKS} tokens"
         ),
         format!("processor {processor}, kernel {}", read("/proc/sys/kernel/osrelease").trim()),
         version,

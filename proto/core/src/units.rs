@@ -47,7 +47,8 @@ impl Add for TokenCount {
 pub struct ByteCount(pub u64);
 
 /// Money: 10⁻¹² USD. A price of 1 USD per million tokens is 10⁶ picodollars a token, so prices with up to six
-/// decimals per million tokens are whole numbers and nothing rounds away. Range per request: 18.4 million USD.
+/// decimals per million tokens are whole numbers and nothing rounds away. Range per request: 18.4 million
+/// USD.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Picodollars(pub u64);
 

@@ -1,7 +1,7 @@
 //! The client library: asks a data plane and reads its answer as it comes.
 //!
-//! Rooms: [`url`] (where to), [`ask`] (one prompt, its answer as events). It knows the protocols of `proto-core` and
-//! nothing of the planes. Today it speaks HTTP/1.1 in cleartext.
+//! Rooms: [`url`] (where to), [`ask`] (one prompt, its answer as events). It knows the protocols of
+//! `proto-core` and nothing of the planes. Today it speaks HTTP/1.1 in cleartext.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), sdk_rust::Failure> {

@@ -168,6 +168,15 @@ mod tests {
     }
 
     #[test]
+    fn a_piece_pushed_while_spilled_ones_wait_leaves_after_them() {
+        let mut rope: Rope = (0..INLINE as u8 + 2).map(|at| Bytes::copy_from_slice(&[at])).collect();
+        (0..INLINE).for_each(|_| drop(rope.pop_front()));
+        rope.push(Bytes::from_static(&[99]));
+        let left: Vec<u8> = std::iter::from_fn(|| rope.pop_front()).map(|piece| piece[0]).collect();
+        assert_eq!(left, [8, 9, 99]);
+    }
+
+    #[test]
     fn what_is_in_a_rope_is_not_told_by_debugging_it() {
         assert_eq!(format!("{:?}", rope(&["secret", "!"])), "<7 bytes in 2 pieces>");
     }

@@ -80,7 +80,6 @@ fn apply(body: &Rope, edits: &[Edit]) -> Rope {
             done = edit.span.end;
         }
         push_part(&mut out, piece, offset, Span { start: done, end });
-        done = done.max(end);
         offset = end;
     }
     out

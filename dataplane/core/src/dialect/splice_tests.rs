@@ -109,6 +109,8 @@ fn the_rest_of_the_body_is_the_callers_own_memory() {
 fn a_name_written_with_escapes_is_the_same_name() {
     let body = r#"{"model":"\u006d"}"#;
     assert_eq!(spliced(body, "m"), body);
+    // A backslash in our own name is an escape, in the caller's (unescaped here) it is a character.
+    assert_eq!(spliced(r#"{"model":"a\\nb"}"#, r"a\nb"), r#"{"model":"a\nb"}"#);
     let long = format!(r#"{{"model":"{}"}}"#, "m".repeat(200));
     assert_eq!(spliced(&long, "m"), r#"{"model":"m"}"#);
 }

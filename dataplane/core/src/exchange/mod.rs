@@ -1,5 +1,6 @@
-//! One request with its answer, as a state machine. The shell feeds `on_*`, then obeys [`Exchange::poll_action`] until
-//! it says [`Action::Wait`], [`Action::Relay`] or [`Action::Answer`]. Bodies never pass through here.
+//! One request with its answer, as a state machine. The shell feeds `on_*`, then obeys
+//! [`Exchange::poll_action`] until it says [`Action::Wait`], [`Action::Relay`] or [`Action::Answer`]. Bodies
+//! never pass through here.
 //!
 //! ```text
 //!                       on_refused / on_fault (again)
@@ -10,7 +11,7 @@
 //!                                   │     └─ on_time: escalate_at ──▶ Start in the other slot (both race)
 //!                         on_ready  │
 //!                                   ▼
-//!                 Cancel{the other slot} ──▶ Relay{slot}          nothing left, or deadline ──▶ Answer(fault)
+//!                 Cancel{the other slot} ──▶ Relay{slot}         nothing left, or deadline ──▶ Answer(fault)
 //! ```
 //! Once an answer is relayed nothing is tried again: the caller has seen a byte.
 
@@ -54,7 +55,8 @@ pub struct Terms {
     pub attempts_max: u8,
     /// An answer without a stream has no first token: only the total counts.
     pub streamed: bool,
-    /// Start the next of the plan too, where no first token has come by then. Only where the caller sent an SLO.
+    /// Start the next of the plan too, where no first token has come by then. Only where the caller sent an
+    /// SLO.
     pub escalate_after: Option<Duration>,
 }
 
@@ -144,14 +146,16 @@ impl Exchange {
         }
     }
 
-    /// The shell could not start this attempt: no permit, or its breaker is tripped. Free; the next of the plan is due.
+    /// The shell could not start this attempt: no permit, or its breaker is tripped. Free; the next of the
+    /// plan is due.
     pub fn on_refused(&mut self, slot: Slot, fault: Fault) {
         self.attempts = self.attempts.saturating_sub(1);
         self.end(slot, fault);
         self.wants_start = true;
     }
 
-    /// Whether going on after `fault` needs a retry from the budget; where it does, withdraw one and say so in
+    /// Whether going on after `fault` needs a retry from the budget; where it does, withdraw one and say so
+    /// in
     /// [`Exchange::on_fault`].
     pub fn needs_budget(&self, fault: Fault) -> bool {
         let left = self.next < self.plan.offers.len() && self.attempts < self.terms.attempts_max;
@@ -174,7 +178,8 @@ impl Exchange {
         }
     }
 
-    /// The moment of a `Wait` has come. Answers the fault of an attempt that is late, which the shell then passes to
+    /// The moment of a `Wait` has come. Answers the fault of an attempt that is late, which the shell then
+    /// passes to
     /// [`Exchange::on_fault`] like any other.
     pub fn on_time(&mut self, now: Moment) -> Option<(Slot, Fault)> {
         if now >= self.deadline {

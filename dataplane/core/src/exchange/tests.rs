@@ -169,8 +169,8 @@ fn does_not_escalate_without_budget_or_without_another_candidate() {
     assert_eq!(alone.poll_action(at(60)), Action::Wait { until: at(100) });
 }
 
-/// Every reachable state × input, walked at random: it always ends, never acts on an empty slot, never answers
-/// while something runs, and never starts more than allowed.
+/// Every reachable state × input, walked at random: it always ends, never acts on an empty slot, never
+/// answers while something runs, and never starts more than allowed.
 #[test]
 fn any_order_of_events_ends_in_one_answer() {
     let mut random = 1u64;

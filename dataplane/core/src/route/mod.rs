@@ -1,5 +1,5 @@
-//! Whom to ask, and in which order: a route and a request become a plan. Randomness is an argument, so a plan can be
-//! replayed and explained.
+//! Whom to ask, and in which order: a route and a request become a plan. Randomness is an argument, so a plan
+//! can be replayed and explained.
 
 use arrayvec::ArrayVec;
 use proto_core::model::{CANDIDATES_MAX, Grade, ModelStatus, Strategy};
@@ -80,8 +80,8 @@ pub fn plan(table: &Table, route: RouteId, wish: &Wish, random: u64) -> Result<P
     })
 }
 
-/// Leaves out models whose context is known to be too short, unless that leaves none: then the upstream, which
-/// counts exactly, may say so.
+/// Leaves out models whose context is known to be too short, unless that leaves none: then the upstream,
+/// which counts exactly, may say so.
 fn drop_too_short(table: &Table, usable: &mut ArrayVec<CandidateRow, CANDIDATES_MAX>, wish: &Wish) {
     let fits = |candidate: &CandidateRow| {
         let context = table.offer(candidate.offer).context_tokens;
@@ -92,8 +92,8 @@ fn drop_too_short(table: &Table, usable: &mut ArrayVec<CandidateRow, CANDIDATES_
     }
 }
 
-/// The first by lot, in proportion to its weight; the others follow by weight. Models kept as a fallback come after
-/// every active one.
+/// The first by lot, in proportion to its weight; the others follow by weight. Models kept as a fallback come
+/// after every active one.
 fn weighted(table: &Table, route: RouteId, usable: &[CandidateRow], random: u64) -> Plan {
     let rank = |candidate: &CandidateRow| table.offer(candidate.offer).status != ModelStatus::Active;
     let first_rank = usable.iter().map(rank).min().unwrap_or(false);
@@ -122,8 +122,9 @@ fn weighted(table: &Table, route: RouteId, usable: &[CandidateRow], random: u64)
     Plan { route, offers, explores: false }
 }
 
-/// The cheapest that is good enough, safe enough and fast enough; where there is none, the best within the time, else
-/// the best of all. Then perhaps one to learn about, then the others from cheap to dear: the dearest is the last resort.
+/// The cheapest that is good enough, safe enough and fast enough; where there is none, the best within the
+/// time, else the best of all. Then perhaps one to learn about, then the others from cheap to dear: the
+/// dearest is the last resort.
 fn cheapest_acceptable(
     table: &Table,
     route: RouteId,

@@ -1,5 +1,6 @@
-//! `POST /v1/ask`: one prompt in, lines of JSON out: the plan at once, chunks as they come, a final line with what it
-//! took. Where a first token is late for the caller's objective, the next of the plan is started beside the first.
+//! `POST /v1/ask`: one prompt in, lines of JSON out: the plan at once, chunks as they come, a final line with
+//! what it took. Where a first token is late for the caller's objective, the next of the plan is started
+//! beside the first.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -238,7 +239,8 @@ impl Asking {
         };
         let Flow { first, reader, body } = *flow;
         let mut told = Told {
-            // The events that came already are told by a reader of their own; this one goes on where they end.
+            // The events that came already are told by a reader of their own; this one goes on where they
+            // end.
             reader: dataplane_core::dialect::openai::StreamReader::new(false),
             model: offer.model.as_str().into(),
             seq: 0,

@@ -1,5 +1,5 @@
-//! OpenAI's operations: what goes in is passed on byte for byte but for the model's name, what comes back is relayed
-//! as it comes.
+//! OpenAI's operations: what goes in is passed on byte for byte but for the model's name, what comes back is
+//! relayed as it comes.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Counts HTTP/2 frames below the HTTP/2 library, which answers PING, SETTINGS and PRIORITY frames without limit.
-//! Reads only the nine bytes of each frame's head (RFC 9113 §4.1); never changes what passes.
+//! Counts HTTP/2 frames below the HTTP/2 library, which answers PING, SETTINGS and PRIORITY frames without
+//! limit. Reads only the nine bytes of each frame's head (RFC 9113 §4.1); never changes what passes.
 
 use proto_core::units::Moment;
 
@@ -75,8 +75,8 @@ const PREFACE_BYTES: u32 = 24;
 const FRAME_HEAD_BYTES: usize = 9;
 const KINDS: usize = BUDGETS.len();
 
-/// Frames a second by type number. Far above what clients do: a client pings every few seconds, changes settings
-/// once, and opens windows about as often as it is sent data.
+/// Frames a second by type number. Far above what clients do: a client pings every few seconds, changes
+/// settings once, and opens windows about as often as it is sent data.
 const BUDGETS: [(&str, u32); 10] = [
     ("empty DATA", 100),
     ("HEADERS", 20_000),

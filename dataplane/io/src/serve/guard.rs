@@ -1,5 +1,6 @@
-//! A client's connection with deadlines on every wait: for a request's head, for its body, for the next request, for
-//! a client that does not read. One timer each way, looked at when it fires: while data flows nothing is re-armed.
+//! A client's connection with deadlines on every wait: for a request's head, for its body, for the next
+//! request, for a client that does not read. One timer each way, looked at when it fires: while data flows
+//! nothing is re-armed.
 
 use std::io;
 use std::pin::Pin;
@@ -16,8 +17,8 @@ use super::flood::Flood;
 use crate::clock;
 use crate::worker::Worker;
 
-/// Where a connection stands between requests, shared by the connection and the service on it: the stage in the low
-/// two bits, above them how often it changed.
+/// Where a connection stands between requests, shared by the connection and the service on it: the stage in
+/// the low two bits, above them how often it changed.
 #[derive(Debug, Default)]
 pub struct Stage(AtomicU32);
 
@@ -134,8 +135,8 @@ impl Guarded {
         }
         let due = self.read_due;
         let timer = self.read_timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
-        // A timer that fires too early is looked at again; only one that would fire too late is moved. So a busy
-        // connection, whose stages never last, moves it about once a minute.
+        // A timer that fires too early is looked at again; only one that would fire too late is moved. So a
+        // busy connection, whose stages never last, moves it about once a minute.
         if timer.deadline() > due {
             timer.as_mut().reset(due);
         }
@@ -236,8 +237,8 @@ fn wait(stage: u32) -> Duration {
     }
 }
 
-/// Between requests. Longer than the keep-alive of common clients, so that it is they who close and no request races
-/// with a close.
+/// Between requests. Longer than the keep-alive of common clients, so that it is they who close and no
+/// request races with a close.
 const IDLE_WAIT: Duration = Duration::from_secs(75);
 /// From a head's first byte to its last.
 pub const HEAD_WAIT: Duration = Duration::from_secs(10);

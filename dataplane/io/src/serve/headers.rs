@@ -1,5 +1,5 @@
-//! Headers on their way through: what must not pass is taken out in place, what is ours is put in. One map serves a
-//! request from its caller to its adapter.
+//! Headers on their way through: what must not pass is taken out in place, what is ours is put in. One map
+//! serves a request from its caller to its adapter.
 
 use arrayvec::ArrayVec;
 use bytes::Bytes;

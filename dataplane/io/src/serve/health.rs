@@ -58,7 +58,10 @@ pub fn health(shared: &Shared) -> Value {
         "service": "router",
         "timestamp": clock::unix_seconds(),
         "checks": {
-            "model_registry": check(has_set, if has_set { "a set is served" } else { "no set has arrived yet" }),
+            "model_registry": check(
+                has_set,
+                if has_set { "a set is served" } else { "no set has arrived yet" },
+            ),
             "service_dependencies": check(
                 source_ok,
                 if source_ok { "the source of resources is up" } else { "the source of resources is away" },

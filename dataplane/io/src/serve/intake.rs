@@ -22,8 +22,8 @@ pub struct Intake {
     pub body: Rope,
 }
 
-/// Reads and scans a body, within its limit of bytes and, where the connection's own guard cannot tell one request's
-/// body from another's, of time.
+/// Reads and scans a body, within its limit of bytes and, where the connection's own guard cannot tell one
+/// request's body from another's, of time.
 pub async fn read(
     peer: &Peer,
     headers: &HeaderMap,
@@ -69,8 +69,8 @@ fn check_head(headers: &HeaderMap, limit: u64) -> Result<(), Fault> {
     }
 }
 
-/// Pieces as they came; small ones beyond the first few are copied together, so that a body sent byte by byte takes no
-/// more memory than its bytes.
+/// Pieces as they came; small ones beyond the first few are copied together, so that a body sent byte by byte
+/// takes no more memory than its bytes.
 #[derive(Default)]
 struct Pieces {
     rope: Rope,

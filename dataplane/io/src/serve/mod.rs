@@ -114,7 +114,8 @@ where
             if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
                 return Poll::Ready(Some(ended));
             }
-            // The watch wakes this very task, so registering once is enough: no watch is polled for a request.
+            // The watch wakes this very task, so registering once is enough: no watch is polled for a
+            // request.
             if !is_watching || worker.shared.is_past(Phase::Draining) {
                 is_watching = true;
                 return draining.as_mut().poll(cx).map(|_| None);

@@ -1,8 +1,9 @@
-//! Reads an answer from upstream in a task of its own, into a bounded buffer, for a client that takes it from there.
+//! Reads an answer from upstream in a task of its own, into a bounded buffer, for a client that takes it from
+//! there.
 //!
-//! Used where somebody else shares a connection: an upstream HTTP/2 connection that is not read hurts every stream on
-//! it, and a client's HTTP/2 stream is not polled while its window is closed, so no deadline of its answer would be
-//! looked at. A client that leaves the buffer full for [`STALL_WAIT`] is cut.
+//! Used where somebody else shares a connection: an upstream HTTP/2 connection that is not read hurts every
+//! stream on it, and a client's HTTP/2 stream is not polled while its window is closed, so no deadline of its
+//! answer would be looked at. A client that leaves the buffer full for [`STALL_WAIT`] is cut.
 
 use std::future::poll_fn;
 use std::sync::Arc;

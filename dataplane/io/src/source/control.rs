@@ -1,5 +1,6 @@
-//! The control plane as the source: one stream, kept up by a machine that decides and this shell that acts. While the
-//! control plane is away, what was served last still is; at a start, what was kept last is served before it answers.
+//! The control plane as the source: one stream, kept up by a machine that decides and this shell that acts.
+//! While the control plane is away, what was served last still is; at a start, what was kept last is served
+//! before it answers.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -167,7 +168,8 @@ impl Follower {
                 self.keep(ticket, generation, hash, resources).await;
             }
             Err(rejects) => {
-                tracing::error!(%generation, rejects = rejects.len(), "refused a set; serving the one before");
+                let count = rejects.len();
+                tracing::error!(%generation, rejects = count, "refused a set; serving the one before");
                 self.subscriber.rejected(ticket, rejects);
             }
         }

@@ -1,4 +1,5 @@
-//! A resources file: served as it stands, read again when it changes. A version with mistakes changes nothing.
+//! A resources file: served as it stands, read again when it changes. A version with mistakes changes
+//! nothing.
 
 use std::path::PathBuf;
 use std::time::Duration;

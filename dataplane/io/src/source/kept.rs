@@ -1,7 +1,8 @@
-//! The last known good set on disk: written after it was accepted, served at the next start before anybody is asked.
+//! The last known good set on disk: written after it was accepted, served at the next start before anybody is
+//! asked.
 //!
-//! A file is one protobuf message behind its SHA-256. It is written aside, synced and renamed, so that a crash leaves
-//! the old or the new one; the one before is kept, in case a disk lies.
+//! A file is one protobuf message behind its SHA-256. It is written aside, synced and renamed, so that a
+//! crash leaves the old or the new one; the one before is kept, in case a disk lies.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write};

@@ -13,8 +13,8 @@ use hyper::body::Incoming;
 use super::echo::EchoBody;
 use super::pool::{Lease, Stream};
 
-/// A request's body: pieces whose length is known, so that it is sent with `content-length` in as few writes as it
-/// takes.
+/// A request's body: pieces whose length is known, so that it is sent with `content-length` in as few writes
+/// as it takes.
 #[derive(Debug, Default)]
 pub struct RopeBody(pub Rope);
 

@@ -1,5 +1,6 @@
-//! The built-in adapter: answers with the words it was sent, in OpenAI's shapes, at a pace that can be set. It makes a
-//! first start useful without a model server, and tests repeatable: the same request, the same answer, to the byte.
+//! The built-in adapter: answers with the words it was sent, in OpenAI's shapes, at a pace that can be set.
+//! It makes a first start useful without a model server, and tests repeatable: the same request, the same
+//! answer, to the byte.
 //!
 //! A token is a word here. It is a model server, not a proxy: unlike the path it reads whole bodies.
 
@@ -208,7 +209,8 @@ impl Reply<'_> {
         let object = if is_chat { "chat.completion.chunk" } else { "text_completion" };
         let event = |choices: Value, usage: Value| {
             let mut event = json!({
-                "id": self.id(), "object": object, "created": CREATED, "model": self.model, "choices": choices,
+                "id": self.id(), "object": object, "created": CREATED, "model": self.model,
+                "choices": choices,
             });
             if with_usage {
                 event["usage"] = usage;
@@ -334,7 +336,9 @@ mod tests {
         let messages = json!([
             {"role": "user", "content": "first"},
             {"role": "assistant", "content": "no"},
-            {"role": "user", "content": [{"type": "text", "text": "hello"}, {"type": "text", "text": "world"}]},
+            {"role": "user", "content": [
+                {"type": "text", "text": "hello"}, {"type": "text", "text": "world"},
+            ]},
         ]);
         let stream = events(json!({"messages": messages}));
         let found: Vec<_> = stream.split("\n\n").collect();

@@ -1,5 +1,5 @@
-//! Adapters as seen from here: a call goes in, the head of an answer and its body come out. A new kind of adapter is a
-//! new [`Backend`]; nothing above this room knows kinds.
+//! Adapters as seen from here: a call goes in, the head of an answer and its body come out. A new kind of
+//! adapter is a new [`Backend`]; nothing above this room knows kinds.
 
 pub mod body;
 mod connect;
@@ -37,7 +37,8 @@ enum Backend {
 #[derive(Debug)]
 pub struct Call {
     pub path: Path,
-    /// What goes along: the caller's, stripped, plus our own; `host` and credentials are the adapter's to add.
+    /// What goes along: the caller's, stripped, plus our own; `host` and credentials are the adapter's to
+    /// add.
     pub headers: HeaderMap,
     pub body: Rope,
     pub streamed: bool,
@@ -95,7 +96,8 @@ impl Upstream {
         self.kind == *kind
     }
 
-    /// Sends a call and waits for the head of its answer. Deadlines are the caller's: dropping the future cancels.
+    /// Sends a call and waits for the head of its answer. Deadlines are the caller's: dropping the future
+    /// cancels.
     pub async fn send(self: &Arc<Upstream>, worker: &Arc<Worker>, call: Call) -> Result<Answer, Fault> {
         match &self.backend {
             Backend::OpenAi(openai) => openai.send(self, worker, call).await,

@@ -1,9 +1,10 @@
 //! Connections to one adapter that wait for work, one pool a worker, so that no two threads meet here.
 //!
-//! HTTP/1.1: a connection carries one exchange and comes back when its answer was read to the end; one that ends early
-//! is closed, because the rest of its answer is still on the way. Whoever holds it also drives it: no task of its own,
-//! so a piece of an answer reaches its caller without a switch between tasks, and what arrived together leaves together.
-//! HTTP/2: a connection carries many and has a task; a new one is opened when all are full.
+//! HTTP/1.1: a connection carries one exchange and comes back when its answer was read to the end; one that
+//! ends early is closed, because the rest of its answer is still on the way. Whoever holds it also drives it:
+//! no task of its own, so a piece of an answer reaches its caller without a switch between tasks, and what
+//! arrived together leaves together. HTTP/2: a connection carries many and has a task; a new one is opened
+//! when all are full.
 
 use std::fmt;
 use std::future::Future;
@@ -56,8 +57,8 @@ pub enum Found {
     Http2(Http2, Stream),
 }
 
-/// An HTTP/1.1 connection out for one exchange. Dropped before [`Lease::give_back`], it closes, which is how an upstream
-/// learns that nobody waits any more.
+/// An HTTP/1.1 connection out for one exchange. Dropped before [`Lease::give_back`], it closes, which is how
+/// an upstream learns that nobody waits any more.
 #[derive(Debug)]
 pub struct Lease {
     connection: Option<Http1>,
@@ -197,6 +198,6 @@ const IDLE_MAX: usize = 256;
 const IDLE_WAIT: Duration = Duration::from_secs(60);
 /// HTTP/2 connections kept for one worker and adapter.
 const HTTP2_MAX: usize = 64;
-/// Streams on one connection: many small unread frames count against the connection as a whole, so long streams are
-/// spread over several.
+/// Streams on one connection: many small unread frames count against the connection as a whole, so long
+/// streams are spread over several.
 const STREAMS_MAX: u32 = 64;

@@ -1,5 +1,5 @@
-//! What operators declare: adapters, routes, tenants. Valid by construction: [`crate::parse`] is the only way in,
-//! and [`Set::build`] the only way to a whole set, so nobody downstream checks again.
+//! What operators declare: adapters, routes, tenants. Valid by construction: [`crate::parse`] is the only way
+//! in, and [`Set::build`] the only way to a whole set, so nobody downstream checks again.
 
 mod adapter;
 mod route;
@@ -17,8 +17,8 @@ pub use tenant::{Budget, KeyHash, PUBLIC, Qos, Tenant, Window};
 use std::fmt;
 use std::sync::Arc;
 
-/// The name of a resource or a model. 1 to 128 bytes; resources use `[a-z0-9]` with `-`, `_`, `.` inside; models
-/// may also carry upper case, `:`, `/`, `@`, `+` as their makers do.
+/// The name of a resource or a model. 1 to 128 bytes; resources use `[a-z0-9]` with `-`, `_`, `.` inside;
+/// models may also carry upper case, `:`, `/`, `@`, `+` as their makers do.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(Arc<str>);
 

@@ -64,7 +64,8 @@ pub enum Fallback {
     /// Only what certainly did no work: connect failures, REFUSED_STREAM, 429, 503, 529.
     #[default]
     OnRefusal,
-    /// Also after the request was sent: resets, 5xx, first-token timeouts. May do the work twice; the tenant pays once.
+    /// Also after the request was sent: resets, 5xx, first-token timeouts. May do the work twice; the tenant
+    /// pays once.
     OnError,
     /// Never.
     Never,

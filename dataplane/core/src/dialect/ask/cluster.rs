@@ -76,6 +76,7 @@ mod tests {
     fn the_first_kind_in_order_wins_wherever_its_word_stands() {
         assert_eq!(cluster_hint("label and extract, then summarize this bug"), Some("code"));
         assert_eq!(cluster_hint("Classify this, then TL;DR"), Some("summarize"));
+        assert_eq!(cluster_hint("summarize, then extract and label"), Some("summarize"));
         assert_eq!(cluster_hint("{ name : string } label"), Some("classify"));
     }
 

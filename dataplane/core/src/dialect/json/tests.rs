@@ -336,6 +336,121 @@ const TOKENS: &[&str] = &[
     "é",
 ];
 
+/// Each is right or wrong by RFC 8259; serde_json agrees, entered or passed over, at once or byte by byte.
+const VALUES: &[(&str, bool)] = &[
+    ("0", true),
+    ("-0", true),
+    ("10", true),
+    ("1.0", true),
+    ("-1.25e+3", true),
+    ("0e1", true),
+    ("1E-2", true),
+    ("", false),
+    ("-", false),
+    ("+1", false),
+    ("01", false),
+    ("-01", false),
+    ("1.", false),
+    ("-1.", false),
+    (".1", false),
+    ("1.e1", false),
+    ("1e", false),
+    ("1e+", false),
+    ("0x1", false),
+    ("1 2", false),
+    ("1a", false),
+    ("Infinity", false),
+    ("NaN", false),
+    ("1_000", false),
+    ("--1", false),
+    ("1.2.3", false),
+    ("1e1.5", false),
+    ("true", true),
+    ("false", true),
+    ("null", true),
+    ("True", false),
+    ("nul", false),
+    ("nulll", false),
+    ("truefalse", false),
+    ("[]", true),
+    ("[1]", true),
+    ("[1,2]", true),
+    ("[ 1 , 2 ]", true),
+    ("[[],[[]]]", true),
+    ("[1,]", false),
+    ("[,]", false),
+    ("[,1]", false),
+    ("[1,,2]", false),
+    ("[1 2]", false),
+    ("[1", false),
+    ("1]", false),
+    ("[}", false),
+    ("[1}", false),
+    ("{}", true),
+    (r#"{"a":1}"#, true),
+    (r#"{"":{}}"#, true),
+    (r#"{"a":1,"a":2}"#, true),
+    (r#"{"a" : 1 , "b":2}"#, true),
+    (r#"{"a":1,}"#, false),
+    (r#"{,"a":1}"#, false),
+    (r#"{"a"}"#, false),
+    (r#"{"a":}"#, false),
+    (r#"{"a":1 "b":2}"#, false),
+    ("{a:1}", false),
+    ("{1:1}", false),
+    ("{'a':1}", false),
+    (r#"{"a":1]"#, false),
+    (r#"{"a":1,,"b":2}"#, false),
+    (r#"{"a"::1}"#, false),
+    (r#""""#, true),
+    (r#""\"\\\/\b\f\n\r\t\u0000\uFFFF""#, true),
+    (r#""\ud834\uDD1E""#, true),
+    (r#""\x""#, false),
+    (r#""\u12G4""#, false),
+    (r#""\u123""#, false),
+    (r#""\U1234""#, false),
+    (r#""\ud834x""#, false),
+    (r#""\ud834\n""#, false),
+    (r#""\ud834\u0041""#, false),
+    (r#""\udd1e\ud834""#, false),
+    (r#""a"#, false),
+    ("\"\t\"", false),
+    ("\"\u{0}\"", false),
+    ("\"\u{7f}\"", true),
+    ("\"é\u{10ffff}\"", true),
+    ("'a'", false),
+    ("/**/1", false),
+    ("1//", false),
+    ("\u{c}1", false),
+    ("\u{a0}1", false),
+];
+
+#[test]
+fn each_value_is_judged_by_the_grammar() {
+    for (value, right) in VALUES {
+        let body = format!("{{\"k\":{value}}}");
+        assert_eq!(check(body.as_bytes()).is_ok(), *right, "{value}");
+        agree_with_serde_json(body.as_bytes());
+        agree_with_serde_json(format!("{{\"k\":[[{value}],{{\"l\":{value}}}]}}").as_bytes());
+    }
+}
+
+#[test]
+fn a_string_is_utf8_as_the_standard_library_judges_it() {
+    let edges = [0x41, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0, 0xFF];
+    for lead in 0x80..=0xFF {
+        for second in edges {
+            for third in edges {
+                for fourth in [0x41, 0x80, 0xBF, 0xC0] {
+                    let text = [lead, second, third, fourth];
+                    let body = [br#"{"k":""#.as_slice(), &text, br#""}"#].concat();
+                    assert_eq!(check(&body).is_ok(), std::str::from_utf8(&text).is_ok(), "{text:x?}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn items_of_a_container_passed_over_are_its_own_only() {
     let body = br#"{"a":[1,[2,3],{"x":[4,5]},"6"],"b":{"k":1,"l":{"m":2}},"c":[],"d":{}}"#;

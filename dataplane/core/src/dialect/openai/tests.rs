@@ -106,6 +106,7 @@ fn a_token_is_what_a_model_produced() {
         (r#"{"choices":[{"delta":{"x":{"content":"a"}}}]}"#, 0),
         (r#"{"choices":{"delta":{"content":"a"}}}"#, 0),
         (r#"{"choices":["a",["a"],{"delta":"a"}]}"#, 0),
+        (r#"{"choices":[{"text":""},"a",["a"]]}"#, 0),
         (r#"{"ch\u006fices":[{"delta":{"c\u006fntent":"a"}}]}"#, 1),
     ] {
         assert_eq!(one(event).progress.tokens_received, tokens, "{event}");
@@ -124,6 +125,10 @@ fn a_stream_is_finished_when_each_choice_that_appeared_is() {
         assert_eq!(read_all_ways(&stream(count), false).end, StreamEnd::Truncated, "{count} events");
     }
     assert_eq!(read_all_ways(&stream(4), false).end, StreamEnd::CompleteWithoutDone);
+    let two = r#"{"choices":[{"index":1,"finish_reason":"stop"},{"finish_reason":null}]}"#;
+    assert_eq!(one(two).end, StreamEnd::Truncated, "what one choice says is not taken for the next");
+    let two = r#"{"choices":[{"index":0,"finish_reason":null},{"index":1},{"finish_reason":"stop"}]}"#;
+    assert_eq!(one(two).end, StreamEnd::Truncated, "a choice without an index is the first");
     assert_eq!(one(&choice(0, "\"\"")).end, StreamEnd::Truncated);
     assert_eq!(one(&choice(500, "\"stop\"")).end, StreamEnd::CompleteWithoutDone);
 }

@@ -131,6 +131,14 @@ fn a_value_of_another_type_is_refused_only_where_the_key_is_acted_on() {
 }
 
 #[test]
+fn tools_count_only_where_there_are_some() {
+    for (tools, has) in [("[]", false), ("[{}]", true), ("{}", false), ("null", false), (r#"{"a":1}"#, false)]
+    {
+        assert_eq!(chat(&format!(r#"{{"model":"m","tools":{tools}}}"#)).has_tools, has, "{tools}");
+    }
+}
+
+#[test]
 fn a_prompt_or_input_of_any_shape_is_measured() {
     for (profile, key) in [(Profile::Completions, "prompt"), (Profile::Embeddings, "input")] {
         for (value, items) in
@@ -253,6 +261,8 @@ fn each_hostile_body_is_refused_for_what_it_is_where_it_is() {
     at(b"{\"a\":-}", Syntax("a digit"), 6);
     at(b"{\"a\":nulL}", Syntax("null"), 8);
     at(b"{\"a\":NaN}", Syntax("a value"), 5);
+    at(b"{\"a\":[1,]}", Syntax("a value"), 8);
+    at(b"{\"a\":[,1]}", Syntax("a value"), 6);
     at(b"{\"a\":1,}", Syntax("a key in double quotes"), 7);
     at(b"{a:1}", Syntax("a key in double quotes, or `}`"), 1);
     at(b"{\"a\" 1}", Syntax("`:` after the key"), 5);
