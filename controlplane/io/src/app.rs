@@ -61,10 +61,14 @@ pub enum StartFault {
     Listen { address: SocketAddr, why: String },
     #[error("{0}")]
     Store(#[from] WriteFault),
-    #[error("the first resources have mistakes:\n{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    #[error("the first resources have mistakes:\n{}", told(.0))]
     Seed(Vec<Mistake>),
     #[error("{0}")]
     Internal(String),
+}
+
+fn told(mistakes: &[Mistake]) -> String {
+    mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 /// Binds, opens the store and serves on the current runtime until [`Handle::shutdown`]. `seed`: documents

@@ -98,8 +98,8 @@ impl Config {
         let Config { grpc, http, .. } = self;
         if self.tls.is_none() {
             if self.cleartext == Cleartext::Refused {
-                return Err("gRPC has no TLS: set tls.cert and tls.key, or, for this machine only, listen.cleartext: \
-                            loopback"
+                return Err("gRPC has no TLS: set tls.cert and tls.key, or, for this machine only, \
+                            listen.cleartext: loopback"
                     .into());
             }
             if !grpc.ip().is_loopback() {
@@ -110,8 +110,8 @@ impl Config {
         }
         if self.cleartext != Cleartext::Allowed && !http.ip().is_loopback() {
             return Err(format!(
-                "HTTP (health, metrics) on {http} leaves this machine in cleartext: set listen.cleartext: allowed, or \
-                 listen on loopback"
+                "HTTP (health, metrics) on {http} leaves this machine in cleartext: listen on loopback, \
+                 or set listen.cleartext: allowed"
             ));
         }
         Ok(())
@@ -174,7 +174,8 @@ mod tests {
 
     #[test]
     fn relative_paths_start_from_the_folder_of_the_file() {
-        let text = "listen: { cleartext: loopback }\ndata_dir: data\nresources: /srv/r.yaml\ntls: { cert: c, key: k }";
+        let text = "listen: { cleartext: loopback }\ndata_dir: data\nresources: /srv/r.yaml\n\
+                    tls: { cert: c, key: k }";
         let config = read(text).unwrap();
         assert_eq!(config.data_dir, Path::new("/etc/atp/data"));
         assert_eq!(config.resources.as_deref(), Some(Path::new("/srv/r.yaml")));

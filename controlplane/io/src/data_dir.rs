@@ -20,7 +20,9 @@ impl Env {
     pub fn of_process() -> Env {
         // Set but empty means unset, as the XDG base directory specification has it.
         let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-        Env { data_dir: set("ATP_DATA_DIR"), state_home: set("XDG_STATE_HOME"), home: set("HOME") }
+        // That specification has it too that a relative path is to be ignored.
+        let state_home = set("XDG_STATE_HOME").filter(|path| Path::new(path).is_absolute());
+        Env { data_dir: set("ATP_DATA_DIR"), state_home, home: set("HOME") }
     }
 
     /// `$ATP_DATA_DIR`, else [`Env::state_dir`].

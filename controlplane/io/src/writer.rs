@@ -49,7 +49,7 @@ pub enum WriteFault {
     #[error("{WAITING_MAX} changes wait already; try again in a moment")]
     Busy,
     #[error(
-        "the store took longer than {WAIT_SECONDS_MAX} s; the change may still be made: look before you repeat it"
+        "the store took over {WAIT_SECONDS_MAX} s; the change may still be made: look before you repeat it"
     )]
     Late,
     #[error("the control plane is stopping")]

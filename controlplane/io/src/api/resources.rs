@@ -56,7 +56,7 @@ impl ResourcesService {
     fn may_change(&self) -> Result<(), Status> {
         let Some(file) = &self.file else { return Ok(()) };
         Err(Status::failed_precondition(format!(
-            "this control plane takes its resources from {}: edit that file, changes are taken within a second",
+            "resources come from {} here: edit that file, changes are taken within a second",
             file.display()
         )))
     }

@@ -29,13 +29,13 @@ pub fn start(
         let _place = place;
         loop {
             let next = tokio::select! {
-                () = stopping.wait() => Err(Status::unavailable("the control plane is stopping; watch again")),
+                () = stopping.wait() => Err(Status::unavailable(STOPPING)),
                 () = sender.closed() => return,
                 next = applied.recv() => next.map_err(|error| match error {
-                    RecvError::Lagged(missed) => {
-                        Status::data_loss(format!("{missed} changes were missed: list what there is, then watch again"))
-                    }
-                    RecvError::Closed => Status::unavailable("the control plane is stopping; watch again"),
+                    RecvError::Lagged(missed) => Status::data_loss(format!(
+                        "{missed} change sets were missed: list what there is, then watch again"
+                    )),
+                    RecvError::Closed => Status::unavailable(STOPPING),
                 }),
             };
             let is_last = next.is_err();
@@ -69,6 +69,8 @@ fn events(applied: &Applied, kind: Option<Kind>) -> Vec<Result<wire::WatchEvent,
         })
         .collect()
 }
+
+const STOPPING: &str = "the control plane is stopping; watch again";
 
 /// Watches at once: people and a few controllers.
 pub const WATCHERS_MAX: usize = 100;

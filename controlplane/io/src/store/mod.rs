@@ -37,7 +37,7 @@ pub enum StoreFault {
         "the store {path} has format {found}, this program reads {FORMAT}; run the program that wrote it"
     )]
     Format { path: String, found: u64 },
-    #[error("the stored {kind} {name} cannot be read by this program: {}; run the program that wrote it", told(.mistakes))]
+    #[error("the stored {kind} {name} cannot be read: {}; run the program that wrote it", told(.mistakes))]
     Unreadable { kind: String, name: String, mistakes: Vec<Mistake> },
     #[error("the store is at {found}, {next} cannot follow it: another writer was here; start again")]
     Order { found: Generation, next: Generation },

@@ -12,9 +12,9 @@ use super::embedded::{Embedded, FILE};
 use super::*;
 
 fn entry(name: &str, quality: &str) -> Entry {
-    let json = format!(
-        r#"{{"kind":"Adapter","name":"{name}","spec":{{"kind":"echo","models":[{{"name":"m","quality":{quality}}}]}}}}"#
-    );
+    let models = format!(r#"[{{"name":"m","quality":{quality}}}]"#);
+    let spec = format!(r#"{{"kind":"echo","models":{models}}}"#);
+    let json = format!(r#"{{"kind":"Adapter","name":"{name}","spec":{spec}}}"#);
     Entry::read(json.as_bytes()).unwrap()
 }
 
