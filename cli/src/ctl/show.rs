@@ -134,8 +134,8 @@ mod tests {
         assert!(users(Kind::Adapter, "other", &routes).is_empty());
         assert_eq!(
             described(&echo(), &users(Kind::Adapter, "echo", &routes)),
-            "Version:  00000000000000ab\nUsed by:  route/a, route/b\n\nkind: Adapter\nname: echo\nspec:\n  kind: echo\n  \
-             models:\n    - name: m\n"
+            "Version:  00000000000000ab\nUsed by:  route/a, route/b\n\n\
+             kind: Adapter\nname: echo\nspec:\n  kind: echo\n  models:\n    - name: m\n"
         );
         assert!(described(&route("a"), &[]).starts_with("Version:  00000000000000ab\n\nkind: Route\n"));
     }

@@ -111,8 +111,10 @@ mod tests {
 
     #[test]
     fn adapters_show_what_they_offer_and_where() {
-        let echo = "kind: Adapter\nname: echo\nspec: { kind: echo, models: [{name: a}, {name: b}, {name: c}, {name: d}] }";
-        let remote = "kind: Adapter\nname: remote\nspec:\n  kind: openai\n  endpoint: https://api.example.com/v1\n  \
+        let echo = "kind: Adapter\nname: echo\nspec:\n  kind: echo\n  \
+                    models: [{name: a}, {name: b}, {name: c}, {name: d}]";
+        let remote = "kind: Adapter\nname: remote\nspec:\n  kind: openai\n  \
+                      endpoint: https://api.example.com/v1\n  \
                       limits: { max_parallel: 64 }\n  models: [{name: big}]";
         assert_eq!(
             resources(Kind::Adapter, &[resource(echo), resource(remote)]),
@@ -124,7 +126,8 @@ mod tests {
 
     #[test]
     fn routes_show_what_they_take_and_whom_they_ask() {
-        let route = "kind: Route\nname: review\nspec:\n  match: { model: auto, tenant: acme }\n  strategy: thompson\n  \
+        let route = "kind: Route\nname: review\nspec:\n  strategy: thompson\n  \
+                     match: { model: auto, tenant: acme }\n  \
                      candidates: [{ adapter: echo, model: a }, { adapter: remote, model: big }]";
         assert_eq!(
             resources(Kind::Route, &[resource(route)]),
