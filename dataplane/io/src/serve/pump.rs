@@ -28,6 +28,7 @@ pub struct Pumped {
     pieces: mpsc::Receiver<Piece>,
     /// Room taken by the piece handed out last; freed when the next is asked for.
     taken: Option<OwnedSemaphorePermit>,
+    is_cut: bool,
     is_over: bool,
 }
 
@@ -54,7 +55,7 @@ pub fn channel(worker: &Arc<Worker>) -> (Pump, Pumped) {
     let (sender, receiver) = mpsc::channel(PIECES_MAX);
     let room = Arc::new(Semaphore::new(BUFFER_BYTES as usize));
     let pump = Pump { pieces: sender, room, worker: Arc::clone(worker) };
-    (pump, Pumped { pieces: receiver, taken: None, is_over: false })
+    (pump, Pumped { pieces: receiver, taken: None, is_cut: false, is_over: false })
 }
 
 impl Pump {
@@ -124,9 +125,15 @@ impl Pumped {
                 self.is_over = true;
                 Poll::Ready(None)
             }
-            None => {
+            None if self.is_cut => {
                 self.is_over = true;
                 Poll::Ready(Some(Err(Cut(Fault::client(Kind::SlowClient)))))
+            }
+            None => {
+                // Once more around: a reset overtakes what was not written yet, and that may be the error.
+                self.is_cut = true;
+                cx.waker().wake_by_ref();
+                Poll::Pending
             }
         }
     }
