@@ -136,7 +136,7 @@ fn unreachable(url: &str, why: &str) -> Failure {
 }
 
 /// An error with what caused it: the outer one alone says "transport error".
-fn causes(error: &dyn Error) -> String {
+pub fn causes(error: &dyn Error) -> String {
     let mut told = vec![error.to_string()];
     let mut next = error.source();
     while let Some(cause) = next {

@@ -17,6 +17,7 @@ mod text;
 
 pub use args::CtlArgs;
 
+use std::error::Error;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -96,6 +97,10 @@ enum Failure {
 
 impl From<tonic::Status> for Failure {
     fn from(status: tonic::Status) -> Failure {
+        // A status with a cause was made on this side: the connection broke before an answer came.
+        if let Some(cause) = status.source() {
+            return Failure::Message(format!("the call broke off: {}", connect::causes(cause)));
+        }
         Failure::Message(match status.message() {
             "" => format!("the control plane answered {}", status.code()),
             message => message.to_owned(),

@@ -26,9 +26,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    pub fn new(mut document: Document) -> Entry {
-        // Where it stood in the operator's file means nothing to the next operator.
-        document.place.file = STORED_FILE.into();
+    pub fn new(document: Document) -> Entry {
         Entry { version: version_of(document.json.as_bytes()), document }
     }
 
@@ -76,7 +74,3 @@ impl FromIterator<Entry> for Stored {
         Stored { entries }
     }
 }
-
-/// The file name of what has no file any more. No source has it: an empty name is replaced when sources are
-/// read.
-pub(crate) const STORED_FILE: &str = "";

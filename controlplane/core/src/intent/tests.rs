@@ -1,5 +1,6 @@
 //! What an intent changes, what it may not, and what is stored of it.
 
+use proto_core::parse::fields::MISTAKES_MAX;
 use proto_core::parse::{Source, documents};
 use proto_core::sync::Generation;
 
@@ -85,6 +86,22 @@ fn what_a_stored_resource_needs_may_not_be_deleted_or_replaced_away() {
     let refusal = plan(&stored, Intent::Apply(read(&[&other]))).unwrap_err();
     let expected = "spec.candidates[0].model: Adapter `echo` has no model `echo-1` (of Route chat)";
     assert_eq!(told(refusal), [expected]);
+}
+
+#[test]
+fn of_more_mistakes_than_anybody_reads_the_first_are_told_and_the_rest_counted() {
+    let route = |at: usize| ROUTE.replace("name: chat", &format!("name: chat-{at}"));
+    let refused = |routes: usize| {
+        let texts: Vec<String> = (0..routes).map(route).chain([ECHO.to_owned()]).collect();
+        let stored = applied(&texts.iter().map(String::as_str).collect::<Vec<_>>());
+        told(plan(&stored, Intent::Delete(Kind::Adapter, name("echo"))).unwrap_err())
+    };
+    assert!(refused(MISTAKES_MAX).iter().all(|mistake| mistake.contains("(of Route chat-")));
+    let told = refused(MISTAKES_MAX + 2);
+    assert_eq!(
+        (told.len(), told[MISTAKES_MAX].as_str()),
+        (MISTAKES_MAX + 1, "there are 2 more mistakes; mend these first")
+    );
 }
 
 #[test]
