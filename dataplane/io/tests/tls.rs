@@ -1,6 +1,8 @@
 //! Adapters behind TLS: HTTP/2 where it is negotiated, a CA and a client certificate where they are named,
 //! and a refusal that says so where they do not fit.
 
+#![allow(clippy::unwrap_used, reason = "a test: what fails here fails it")]
+
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;

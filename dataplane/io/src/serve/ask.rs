@@ -20,10 +20,10 @@ use proto_core::model::Price;
 use proto_core::units::{Permille, Picodollars};
 use tokio::sync::oneshot;
 
-use super::answer::{AnswerBody, Trailers, refusal};
+use super::answer::{AnswerBody, Trailers};
 use super::completions::{deadline, prompt_bytes};
 use super::headers;
-use super::http::{Arrived, held, identify};
+use super::http::{Arrived, held, identify, refused};
 use super::intake::{self, Intake};
 use super::pump::{self, Pump};
 use crate::attempt::{self, Begun, Flow, Rest};
@@ -40,18 +40,8 @@ use crate::worker::Worker;
 pub async fn serve(arrived: Arrived) -> Response<AnswerBody> {
     let peer = Arc::clone(&arrived.peer);
     let mut telling = Telling::new(Dialect::Ask, &arrived.request_id);
-    match begin(arrived, &mut telling).await {
-        Ok(response) => response,
-        Err(fault) => {
-            peer.worker.tally.error(fault);
-            if fault.kind == Kind::ModelUnknown
-                && let Ok(held) = held(&peer)
-            {
-                telling = telling.among(&held.table);
-            }
-            refusal(&telling, fault)
-        }
-    }
+    let outcome = begin(arrived, &mut telling).await;
+    outcome.unwrap_or_else(|fault| refused(&peer, telling, fault))
 }
 
 /// One ask, decided.

@@ -15,12 +15,12 @@ use dataplane_state::tally::Operation;
 use http::header::{TE, TRAILER};
 use http::{HeaderMap, HeaderValue, Response};
 
-use super::answer::{AnswerBody, Trailers, refusal};
+use super::answer::{AnswerBody, Trailers};
 use super::headers::{
     X_ACCEL_BUFFERING, X_ATP_ADAPTER, X_ATP_COST, X_ATP_DEADLINE, X_ATP_MODEL, X_ATP_OVERHEAD, X_ATP_ROUTE,
     X_REQUEST_ID, for_caller, for_upstream, number,
 };
-use super::http::{Arrived, held, identify};
+use super::http::{Arrived, held, identify, refused};
 use super::intake::{self, Intake};
 use super::{Peer, pump};
 use crate::attempt::{self, Begun, Flow, Rest};
@@ -37,18 +37,8 @@ use crate::words::{Dialect, Telling};
 pub async fn serve(arrived: Arrived, path: Path, operation: Operation) -> Response<AnswerBody> {
     let peer = Arc::clone(&arrived.peer);
     let mut telling = Telling::new(Dialect::OpenAi, &arrived.request_id);
-    match exchange(arrived, path, operation, &mut telling).await {
-        Ok(response) => response,
-        Err(fault) => {
-            peer.worker.tally.error(fault);
-            if fault.kind == Kind::ModelUnknown
-                && let Ok(held) = held(&peer)
-            {
-                telling = telling.among(&held.table);
-            }
-            refusal(&telling, fault)
-        }
-    }
+    let outcome = exchange(arrived, path, operation, &mut telling).await;
+    outcome.unwrap_or_else(|fault| refused(&peer, telling, fault))
 }
 
 /// What was decided about a request before anybody was asked.

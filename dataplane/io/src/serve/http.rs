@@ -147,6 +147,17 @@ pub fn held(peer: &Peer) -> Result<Hold, Fault> {
     peer.worker.shared.tables.load().ok_or(Fault::proxy(Kind::NotReady))
 }
 
+/// A fault as an answer: counted, and told with what there is instead where a name was not found.
+pub fn refused(peer: &Peer, mut telling: Telling, fault: Fault) -> Response<AnswerBody> {
+    peer.worker.tally.error(fault);
+    if fault.kind == Kind::ModelUnknown
+        && let Ok(held) = held(peer)
+    {
+        telling = telling.among(&held.table);
+    }
+    refusal(&telling, fault)
+}
+
 fn too_many_headers() -> Response<AnswerBody> {
     let mut response = Response::new(AnswerBody::text("at most 64 headers are taken\n"));
     *response.status_mut() = http::StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;

@@ -1,15 +1,13 @@
 //! `GET /v1/models` and `GET /v1/models/{id}`: every name a caller may send.
 
-use std::sync::Arc;
-
 use dataplane_core::dialect::models::{Listed, write_list, write_one};
 use dataplane_core::fault::{Fault, Kind};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response};
 
-use super::answer::{AnswerBody, refusal};
+use super::answer::AnswerBody;
 use super::headers::X_REQUEST_ID;
-use super::http::{Arrived, held, identify};
+use super::http::{Arrived, held, identify, refused};
 use crate::served::Hold;
 use crate::words::{Dialect, Telling};
 
@@ -43,7 +41,7 @@ fn answer(
     let mut out = Vec::new();
     let outcome = held(peer).and_then(|held| {
         identify(&held.table, &arrived.headers, peer.is_loopback)?;
-        write(&held, &mut out).inspect_err(|_| telling = telling.clone().among(&held.table))
+        write(&held, &mut out)
     });
     match outcome {
         Ok(()) => {
@@ -53,10 +51,7 @@ fn answer(
             headers.insert(X_REQUEST_ID, arrived.request_id.clone());
             response
         }
-        Err(fault) => {
-            Arc::clone(&peer.worker).tally.error(fault);
-            refusal(&telling, fault)
-        }
+        Err(fault) => refused(peer, telling, fault),
     }
 }
 
