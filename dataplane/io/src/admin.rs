@@ -79,7 +79,7 @@ async fn dump(State(shared): State<Arc<Shared>>) -> Json<Value> {
     });
     let tenants = table.tenants.iter().map(|row| json!({"name": row.name.as_str(), "qos": row.qos.as_str()}));
     Json(json!({
-        "generation": {"epoch": served.epoch, "number": served.number},
+        "generation": {"epoch": format!("{:x}", served.epoch), "number": served.number},
         "adapters": adapters.collect::<Vec<_>>(),
         "models": offers.collect::<Vec<_>>(),
         "routes": routes.collect::<Vec<_>>(),

@@ -51,7 +51,7 @@ fn explain(served: &Served, question: &Question) -> Result<Value, Value> {
         })
     });
     Ok(json!({
-        "generation": {"epoch": served.epoch, "number": served.number},
+        "generation": {"epoch": format!("{:x}", served.epoch), "number": served.number},
         "route": row.name,
         "declared": row.declared,
         "strategy": row.strategy.as_str(),
