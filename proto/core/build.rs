@@ -1,6 +1,5 @@
 //! Turns the .proto files of `proto/api` into messages, without a system protoc.
 
-
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=../api");
     let files = ["atp/control/v1/sync.proto", "atp/admin/v1/admin.proto"];
