@@ -118,6 +118,7 @@ impl Relay {
                     if !(fault.kind == Kind::StreamError && self.lens.passes_errors()) {
                         return Poll::Ready(Some(Ok(say(fault))));
                     }
+                    continue;
                 }
                 State::Leaving => {
                     // Once more around, so that the error is written before the connection ends.
