@@ -1,0 +1,18 @@
+//! End to end: the binary as users start it, in processes of its own, on ports the system chooses; a mock
+//! model server in this process behind it, which counts what reached it. Sockets on both sides, nothing
+//! shared.
+//!
+//! A test waits for conditions, each with a deadline; nothing sleeps for a fixed time and hopes.
+
+mod kit;
+
+mod clients;
+mod cost;
+mod drain;
+mod escalation;
+mod faults;
+mod first_start;
+mod metrics;
+mod planes;
+mod refusals;
+mod settings;
