@@ -65,6 +65,8 @@ pub struct Guarded {
     stage: Arc<Stage>,
     worker: Arc<Worker>,
     flood: Option<Flood>,
+    /// Bytes of HTTP/2's preface still to come: until then it has no pings.
+    preface_bytes: usize,
     read_timer: Option<Pin<Box<Sleep>>>,
     /// The stage that `read_due` belongs to, and bytes read in it.
     armed: u32,
@@ -76,6 +78,8 @@ pub struct Guarded {
 
 /// Enough to tell HTTP/2's preface from a request line.
 pub const PREFIX_BYTES: usize = 4;
+/// Of HTTP/2's (RFC 9113 §3.4).
+const PREFACE_BYTES: usize = 24;
 
 impl Guarded {
     pub fn new(io: TcpStream, prefix: &[u8], stage: Arc<Stage>, worker: Arc<Worker>, is_h2: bool) -> Guarded {
@@ -85,12 +89,7 @@ impl Guarded {
         if let Some(flood) = &mut flood {
             flood.on_bytes(prefix, clock::now()).expect("four bytes are no flood");
         }
-        // HTTP/2 has deadlines of its own: pings, and one a stream.
-        if is_h2 {
-            stage.on_body();
-        } else {
-            stage.set(HEAD);
-        }
+        stage.set(HEAD);
         Guarded {
             io,
             prefix: held,
@@ -99,6 +98,7 @@ impl Guarded {
             stage,
             worker,
             flood,
+            preface_bytes: if is_h2 { PREFACE_BYTES - PREFIX_BYTES } else { 0 },
             read_timer: None,
             armed: ANSWER,
             read_due: Instant::now(),
@@ -112,6 +112,13 @@ impl Guarded {
         self.read_bytes += bytes.len() as u64;
         if self.stage.now() & 3 == IDLE {
             self.stage.set(HEAD);
+        }
+        if self.preface_bytes > 0 {
+            self.preface_bytes = self.preface_bytes.saturating_sub(bytes.len());
+            if self.preface_bytes == 0 {
+                // From here HTTP/2 has deadlines of its own: pings, and one a stream.
+                self.stage.on_body();
+            }
         }
         match &mut self.flood {
             Some(flood) => flood.on_bytes(bytes, clock::now()).map_err(|too_many| {
