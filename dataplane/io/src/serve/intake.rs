@@ -1,6 +1,8 @@
 //! A request's body: read within its bounds, scanned as it arrives, kept in the pieces it came in.
 
+use std::error::Error as _;
 use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -47,7 +49,7 @@ async fn scan(mut body: Incoming, profile: Profile, limit: u64) -> Result<Intake
     let mut scanner = Scanner::new(profile);
     let mut pieces = Pieces::default();
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-        let Ok(data) = frame.map_err(|_| Fault::client(Kind::ClientGone))?.into_data() else { continue };
+        let Ok(data) = frame.map_err(|error| unread(&error))?.into_data() else { continue };
         if pieces.bytes + data.len() as u64 > limit {
             return Err(Fault::client(Kind::BodyTooLarge { limit }));
         }
@@ -55,6 +57,20 @@ async fn scan(mut body: Incoming, profile: Profile, limit: u64) -> Result<Intake
         pieces.push(data);
     }
     Ok(Intake { head: scanner.finish()?, body: pieces.finish() })
+}
+
+/// Why a body could not be read on: chunks that are none (the HTTP/1.1 decoder says so by these two kinds),
+/// else the client went away.
+fn unread(error: &hyper::Error) -> Fault {
+    let decoder = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    let kind = decoder.map(io::Error::kind);
+    if matches!(kind, Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData)) {
+        return Fault::client(Kind::InvalidField(
+            "transfer-encoding",
+            "chunks as RFC 9112 section 7.1 has them",
+        ));
+    }
+    Fault::client(Kind::ClientGone)
 }
 
 /// What is known before a byte of the body is read.
