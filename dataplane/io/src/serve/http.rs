@@ -5,8 +5,8 @@ use std::sync::Arc;
 use dataplane_core::fault::{Fault, Kind};
 use dataplane_core::table::{Table, TenantId};
 use dataplane_state::tally::Operation;
-use http::header::{AUTHORIZATION, CONNECTION};
-use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use http::header::{AUTHORIZATION, CONNECTION, HOST};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
 use hyper::body::Incoming;
 use proto_core::units::Moment;
 use sha2::{Digest, Sha256};
@@ -39,7 +39,13 @@ pub async fn serve(peer: Arc<Peer>, request: Request<Incoming>) -> Response<Answ
     let worker = &peer.worker;
     worker.tally.requests_started.one();
     let request_id = request_id(&head.headers, worker);
-    let (operation, door) = door(&head.method, head.uri.path());
+    let is_addressed = is_addressed(&peer, head.version, &head.headers);
+    let (operation, door) = match is_addressed {
+        true => door(&head.method, head.uri.path()),
+        false => {
+            (Operation::Other, Door::Wrong(Fault::client(Kind::InvalidField("host", "there, and once"))))
+        }
+    };
     let arrived = Arrived { peer: Arc::clone(&peer), headers: head.headers, body, at, request_id };
     let unanswered = Unanswered(Some(&peer));
     let mut response = if arrived.headers.len() > HEADERS_MAX {
@@ -51,7 +57,7 @@ pub async fn serve(peer: Arc<Peer>, request: Request<Incoming>) -> Response<Answ
     peer.worker.tally.answered(operation, response.status().as_u16());
     if !peer.is_h2 {
         peer.stage.on_body();
-        if peer.worker.shared.is_past(Phase::Leaving) {
+        if peer.worker.shared.is_past(Phase::Leaving) || !is_addressed {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         return response.map(|body| body.on(&peer.stage));
@@ -89,6 +95,13 @@ async fn open(door: Door, arrived: Arrived, path: &str, operation: Operation) ->
             refusal(&Telling::new(Dialect::OpenAi, &arrived.request_id).about_path(path), fault)
         }
     }
+}
+
+/// A request over HTTP/1.1 without a host, or with two, is none (RFC 9112 §3.2): they are how two proxies are
+/// made to read one request differently.
+fn is_addressed(peer: &Peer, version: Version, headers: &HeaderMap) -> bool {
+    let hosts = headers.get_all(HOST).iter().take(2).count();
+    peer.is_h2 || hosts == 1 || (hosts == 0 && version == Version::HTTP_10)
 }
 
 enum Door {
