@@ -1,5 +1,7 @@
 //! Upstreams that fail, each in its own way: what the caller sees, and what is asked of whom after it.
 
+use loadtest::mock::{MockConfig, serve};
+
 use crate::kit::{Atp, Caller, Folder, Page, adapter, mock, route, until};
 
 /// An address that refuses connections.
@@ -150,6 +152,28 @@ async fn a_callers_own_deadline_is_kept() {
     let answer = Caller::new(data.clients).with("x-atp-deadline-ms", "150").chat("m--hang").await;
     assert_eq!((answer.status, &*answer.code()), (504, "deadline_exceeded"));
     until("the upstream to be told", async || mock.model("m--hang").cancelled == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upstream_that_restarts_between_requests_costs_nobody_an_answer() {
+    let (folder, mut mock) = (Folder::new(), mock().await);
+    let data = Atp::of_file(&folder, &adapter("a", &mock.url(), &["m"])).await;
+    let caller = Caller::new(data.clients);
+    for _ in 0..3 {
+        // Each worker keeps a connection, which the restart makes stale.
+        for _ in 0..10 {
+            assert_eq!(caller.chat("m").await.status, 200);
+        }
+        let address = mock.address();
+        mock.stop().await;
+        let listener = tokio::net::TcpListener::bind(address).await.expect("the port is free again");
+        mock = serve(listener, MockConfig::default()).expect("it is bound");
+    }
+    for _ in 0..10 {
+        assert_eq!(caller.chat("m").await.status, 200);
+    }
+    let page = Page::of(data.admin).await;
+    assert_eq!((page.sum("atp_model_failures_total"), page.value("atp_retries_total")), (0, 0));
 }
 
 /// What a route's budget holds before it earned any.
