@@ -79,12 +79,12 @@ async fn ask(args: &AskArgs) -> Result<(), String> {
             .and_then(|()| out.flush())
             .map_err(|error| format!("standard output: {error}"))
     };
-    while let Some(event) = answer.next().await.map_err(told)? {
+    while let Some((event, line)) = answer.next_line().await.map_err(told)? {
         if matches!(event, Event::Chunk(_)) {
             first_token.get_or_insert_with(|| begun.elapsed());
         }
         match event {
-            _ if args.json => print(&line(&event))?,
+            _ if args.json => print(&format!("{}\n", String::from_utf8_lossy(&line)))?,
             Event::Chunk(chunk) => print(&chunk.text)?,
             Event::Final(last) => print(&summary(&last, first_token))?,
             Event::Plan(_) | Event::Note(_) => {}
@@ -110,26 +110,6 @@ fn summary(last: &Final, first_token: Option<Duration>) -> String {
         "\n[{}: {} tokens in, {} out, {} USD{first}]\n",
         last.model_used, last.tokens_in, last.tokens_out, last.cost_usd
     )
-}
-
-fn line(event: &Event) -> String {
-    let value = match event {
-        Event::Plan(plan) => {
-            serde_json::json!({"type": "plan", "candidates": plan.candidates.iter().map(|each| {
-            serde_json::json!({"model": each.model, "cost_per_1k": each.cost_per_1k})
-        }).collect::<Vec<_>>(), "reason": plan.reason})
-        }
-        Event::Chunk(chunk) => {
-            serde_json::json!({"type": "chunk", "seq": chunk.seq, "text": chunk.text, "model": chunk.model})
-        }
-        Event::Note(note) => note.clone(),
-        Event::Final(last) => serde_json::json!({
-            "type": "final", "text": last.text, "model_used": last.model_used, "tokens_in": last.tokens_in,
-            "tokens_out": last.tokens_out, "cost_usd": last.cost_usd,
-            "escalation_count": last.escalation_count,
-        }),
-    };
-    format!("{value}\n")
 }
 
 /// As much as a data plane takes.

@@ -45,6 +45,7 @@ enum Command {
 
 /// As `atp-controlplane`, but for the log format, which is global here.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  atp controlplane --config deploy/examples/controlplane.yaml")]
 struct ControlplaneArgs {
     /// Settings of the control plane
     #[arg(long, value_name = "FILE")]

@@ -58,6 +58,7 @@ async fn serve(args: &UpArgs) -> Result<(), String> {
     let origin = Origin::ControlPlane {
         url: format!("http://{}", control.grpc_addr),
         token_file: Some(control.dataplane_token_path.clone()),
+        tls: None,
     };
     let started = settings(args, data_dir, origin)
         .and_then(|config| dataplane_io::app::start(config).map_err(|error| error.to_string()));
@@ -96,6 +97,9 @@ fn settings(args: &UpArgs, data_dir: PathBuf, origin: Origin) -> Result<Config, 
     let (mut config, warnings) = Config::read_local(&source, folder, &env, origin).map_err(told)?;
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     config.data_dir = data_dir;
+    if !config.http.contains(&SDK_DEFAULT) {
+        config.http.push(SDK_DEFAULT);
+    }
     Ok(config)
 }
 

@@ -8,7 +8,7 @@ async fn refused(text: &str) -> String {
     let mut command = atp(&folder);
     command.args(["dataplane", "--config"]).arg(settings).env("ATP_DATA_DIR", folder.data());
     let output = finished(command).await;
-    assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+    assert_eq!(output.status.code(), Some(2), "{}", told(&output));
     told(&output)
 }
 
@@ -47,6 +47,6 @@ async fn settings_that_cannot_be_read_are_named() {
     let mut command = atp(&folder);
     command.args(["dataplane", "--config"]).arg(folder.path().join("absent.yaml"));
     let output = finished(command).await;
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     assert!(told(&output).contains("absent.yaml: cannot be read"), "{}", told(&output));
 }

@@ -192,13 +192,15 @@ impl Table {
         let takes = |id: &&RouteId| {
             let route = self.route(**id);
             let task = route.task_type.as_deref().is_none_or(|wanted| Some(wanted) == task_type);
-            task && route.tenant.as_ref().is_none_or(|wanted| wanted == tenant)
+            task && self.is_open(route, tenant)
         };
         if let Some(id) = self.conditional.get(model).and_then(|ids| ids.iter().find(takes)) {
             return Ok(*id);
         }
         if let Some(id) = self.names.get(model) {
-            return Ok(*id);
+            // Called by its name a route asks for no task; whose it is still counts.
+            let is_open = self.is_open(self.route(*id), tenant);
+            return is_open.then_some(*id).ok_or(Fault::client(Kind::ModelUnknown));
         }
         if model != AUTO {
             return Err(Fault::client(Kind::ModelUnknown));
@@ -206,16 +208,20 @@ impl Table {
         self.any_model.iter().find(takes).copied().or(self.auto).ok_or(Fault::client(Kind::ModelUnknown))
     }
 
-    /// Whether a name is served to anyone, for `GET /v1/models/{id}`.
-    pub fn lookup(&self, name: &str) -> Option<RouteId> {
-        self.names.get(name).copied()
+    /// Whether a route is for this tenant, too.
+    fn is_open(&self, route: &RouteRow, tenant: &Name) -> bool {
+        route.tenant.as_ref().is_none_or(|wanted| wanted == tenant)
     }
 
-    /// Every name a caller may send as `model`, with who answers: plain model names and declared routes.
-    pub fn listed(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.routes.iter().map(|route| {
+    /// Every name this caller may send as `model`, with who answers: plain model names and declared routes.
+    pub fn listed(&self, tenant: TenantId) -> impl Iterator<Item = (&str, &str)> {
+        let tenant = &self.tenant(tenant).name;
+        let routes = self.routes.iter().filter(move |route| self.is_open(route, tenant));
+        routes.map(|route| {
             let owner = match route.candidates.first() {
-                Some(first) if !route.declared => self.adapter(self.offer(first.offer).adapter).name.as_str(),
+                Some(first) if !route.declared && &*route.name != AUTO => {
+                    self.adapter(self.offer(first.offer).adapter).name.as_str()
+                }
                 _ => "atp",
             };
             (&*route.name, owner)

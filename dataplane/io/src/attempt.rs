@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use crate::charge::Charge;
 use crate::clock;
+use crate::lens::judged;
 use crate::served::Hold;
 use crate::upstream::{Answer, Call, Upstream, UpstreamBody};
 use crate::worker::Worker;
@@ -169,9 +170,7 @@ async fn first_events(body: &mut UpstreamBody, reader: &mut StreamReader) -> Res
             None if out.is_empty() => return Err(Fault::upstream(Kind::Truncated, Retry::ElsewhereAtCost)),
             None => return Ok(out),
         }
-        if reader.progress().has_error {
-            return Err(Fault::upstream(Kind::StreamError, Retry::ElsewhereAtCost));
-        }
+        judged(reader).map_err(|fault| Fault { retry: Retry::ElsewhereAtCost, ..fault })?;
         if !out.is_empty() {
             return Ok(out);
         }

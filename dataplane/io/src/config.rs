@@ -39,7 +39,18 @@ pub enum Origin {
         url: String,
         /// Sent as a bearer token; read again at each connection.
         token_file: Option<PathBuf>,
+        /// For `https`.
+        tls: Option<ControlTls>,
     },
+}
+
+/// PEM files for the way to the control plane.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ControlTls {
+    /// Roots in place of the system's.
+    pub ca: Option<PathBuf>,
+    /// Client certificate chain and its key.
+    pub client: Option<(PathBuf, PathBuf)>,
 }
 
 /// What one client may take.
@@ -122,6 +133,11 @@ impl Config {
         if mistakes.is_empty() { Ok(self) } else { Err(mistakes) }
     }
 
+    /// Where this data plane keeps what it served.
+    pub fn kept_dir(&self) -> PathBuf {
+        self.data_dir.join("sets").join(&self.node)
+    }
+
     fn environment(&mut self, env: Env<'_>, cleartext: &mut bool, mistakes: &mut Vec<Mistake>) {
         let mut wrong = |name: &str, what: &str| {
             mistakes.push(Mistake { place: None, path: name.into(), what: what.into() });
@@ -181,10 +197,7 @@ struct Read {
 }
 
 fn file(fields: &Fields<'_>, folder: &Path, env: Env<'_>, origin: Origin) -> Read {
-    let of_file = fields.optional("data_dir").and_then(|field| field.text().map(|path| folder.join(path)));
-    let of_env = env("ATP_DATA_DIR").filter(|path| !path.is_empty()).map(PathBuf::from);
-    let data_dir = of_env.or(of_file).unwrap_or_else(|| default_data_dir(env));
-    let mut config = Config::local(data_dir, origin);
+    let mut config = Config::local(data_dir(fields, folder, env), origin);
     let mut cleartext = false;
     if let Some(listen) =
         fields.optional("listen").and_then(|f| f.fields(&["http", "also", "admin", "cleartext"]))
@@ -199,7 +212,7 @@ fn file(fields: &Fields<'_>, folder: &Path, env: Env<'_>, origin: Origin) -> Rea
     set(&mut config.workers, fields.optional("workers"), |field| {
         field.whole(1..=WORKERS_MAX as u64).and_then(|workers| usize::try_from(workers).ok())
     });
-    set(&mut config.node, fields.optional("node"), |field| field.text().map(Into::into));
+    set(&mut config.node, fields.optional("node"), |field| field.parsed(node));
     if let Some(limits) =
         fields.optional("limits").and_then(|f| f.fields(&["connections", "body_bytes", "prompt_chars"]))
     {
@@ -226,19 +239,54 @@ fn origin(fields: &Fields<'_>, folder: &Path, env: Env<'_>) -> Origin {
             Origin::File(PathBuf::new())
         }
         (Some(file), None) => Origin::File(file.text().map(|path| folder.join(path)).unwrap_or_default()),
-        (None, Some(control)) => {
-            let read = control.fields(&["url", "token_file"]);
-            let url = read.as_ref().and_then(|read| read.required("url")?.parsed(control_url));
-            let token = read.as_ref().and_then(|read| read.optional("token_file")?.text());
-            let token_file =
-                token.map_or_else(|| default_data_dir(env).join(TOKEN_FILE), |path| folder.join(path));
-            Origin::ControlPlane { url: url.unwrap_or_default(), token_file: Some(token_file) }
-        }
+        (None, Some(control)) => control_plane(&control, fields, folder, env),
         (None, None) => {
             fields.mistake(
                 "names neither `resources: FILE` nor `control_plane: { url: … }`; one of them is needed",
             );
             Origin::File(PathBuf::new())
+        }
+    }
+}
+
+fn control_plane(control: &Field<'_>, fields: &Fields<'_>, folder: &Path, env: Env<'_>) -> Origin {
+    let read = control.fields(&["url", "token_file", "ca", "cert", "key"]);
+    let read = read.as_ref();
+    let path = |name| read.and_then(|read| read.optional(name)?.text()).map(|path| folder.join(path));
+    let url = read.and_then(|read| read.required("url")?.parsed(control_url)).unwrap_or_default();
+    let client = match (path("cert"), path("key")) {
+        (Some(cert), Some(key)) => Some((cert, key)),
+        (None, None) => None,
+        _ => {
+            control.mistake("names one of `cert` and `key`; a client certificate needs both");
+            None
+        }
+    };
+    let tls = ControlTls { ca: path("ca"), client };
+    let is_https = url.starts_with("https://");
+    if tls != ControlTls::default() && !is_https && !url.is_empty() {
+        control.mistake("names certificates, which only https:// uses");
+    }
+    // With a client certificate the control plane knows who asks; a token is sent where one is named.
+    let default = || data_dir(fields, folder, env).join(TOKEN_FILE);
+    let token_file = path("token_file").or_else(|| tls.client.is_none().then(default));
+    Origin::ControlPlane { url, token_file, tls: is_https.then_some(tls) }
+}
+
+/// `$ATP_DATA_DIR`, else the file's, else the user's folder for state.
+fn data_dir(fields: &Fields<'_>, folder: &Path, env: Env<'_>) -> PathBuf {
+    let of_file = fields.optional("data_dir").and_then(|field| field.text().map(|path| folder.join(path)));
+    let of_env = env("ATP_DATA_DIR").filter(|path| !path.is_empty()).map(PathBuf::from);
+    of_env.or(of_file).unwrap_or_else(|| default_data_dir(env))
+}
+
+/// It names a folder too.
+fn node(text: &str) -> Result<String, &'static str> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    match text.bytes().all(is_plain) && !text.starts_with('.') && text.len() <= NODE_BYTES_MAX {
+        true => Ok(text.into()),
+        false => {
+            Err("a node's name is at most 128 letters, digits, '-', '_' and '.', and starts with no '.'")
         }
     }
 }
@@ -257,9 +305,10 @@ fn control_url(url: &str) -> Result<String, &'static str> {
     let loopback =
         ["http://127.", "http://[::1]", "http://localhost"].iter().any(|start| url.starts_with(start));
     match url.starts_with("http://") {
+        _ if url.starts_with("https://") => Ok(url.into()),
         true if loopback => Ok(url.into()),
-        true => Err("cleartext to the control plane is only for loopback"),
-        false => Err("a control plane's address is written http://127.0.0.1:7440"),
+        true => Err("cleartext to the control plane is only for loopback; use https://"),
+        false => Err("a control plane's address is written https://HOST:7440 or http://127.0.0.1:7440"),
     }
 }
 
@@ -273,6 +322,7 @@ pub fn default_data_dir(env: Env<'_>) -> PathBuf {
 
 /// In the data folder: what a data plane shows its control plane.
 pub const TOKEN_FILE: &str = "dataplane.token";
+const NODE_BYTES_MAX: usize = 128;
 /// More threads than this are a typing error.
 const WORKERS_MAX: usize = 1024;
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);

@@ -47,7 +47,7 @@ impl Lens {
             Lens::Events(reader) => {
                 reader.push(&piece, out)?;
                 // The upstream's own words were relayed; what follows is the cut.
-                if reader.progress().has_error { Err(STREAM_ERROR) } else { Ok(()) }
+                judged(reader)
             }
             Lens::Body(reader) => {
                 reader.push(&piece);
@@ -117,10 +117,8 @@ impl Told {
             }
         })?;
         out.push(lines.into());
+        judged(reader)?;
         let progress = reader.progress();
-        if progress.has_error {
-            return Err(STREAM_ERROR);
-        }
         if text.len() > TEXT_BYTES_MAX {
             return Err(Fault::upstream(Kind::Garbled, Retry::Never));
         }
@@ -148,6 +146,15 @@ impl Told {
         };
         lines::last(&answer, &mut line);
         line.into()
+    }
+}
+
+/// Whether what came so far is a stream that may go on.
+pub fn judged(reader: &StreamReader) -> Result<(), Fault> {
+    match reader.progress() {
+        progress if progress.has_error => Err(STREAM_ERROR),
+        progress if progress.unread > 0 => Err(Fault::upstream(Kind::Garbled, Retry::Never)),
+        _ => Ok(()),
     }
 }
 

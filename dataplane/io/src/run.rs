@@ -16,7 +16,7 @@ pub fn from_file(path: &Path, format: logs::Format) -> ExitCode {
         Ok(config) => config,
         Err(mistakes) => {
             mistakes.iter().for_each(|mistake| eprintln!("{mistake}"));
-            return ExitCode::FAILURE;
+            return ExitCode::from(2);
         }
     };
     logs::start(format);

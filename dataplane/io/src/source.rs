@@ -25,7 +25,9 @@ pub async fn follow(shared: Arc<Shared>) {
     let installer = Installer::new(Arc::clone(&shared));
     match shared.config.origin.clone() {
         Origin::File(path) => file::follow(installer, path).await,
-        Origin::ControlPlane { url, token_file } => control::follow(installer, url, token_file).await,
+        Origin::ControlPlane { url, token_file, tls } => {
+            control::follow(installer, control::Way { url, token_file, tls }).await;
+        }
     }
 }
 
@@ -49,7 +51,8 @@ pub struct Refusal {
 impl Installer {
     fn new(shared: Arc<Shared>) -> Installer {
         let registry = Registry::new(shared.config.workers);
-        Installer { shared, registry, upstreams: HashMap::new(), closed: false }
+        let closed = kept::was_closed(&shared.config.kept_dir());
+        Installer { shared, registry, upstreams: HashMap::new(), closed }
     }
 
     /// Serves `documents` from now on, or says which of them this machine cannot serve; then nothing changes.
@@ -75,12 +78,15 @@ impl Installer {
     fn serve(&mut self, epoch: u64, number: u64, set: &Set) -> Result<(), Vec<Refusal>> {
         let upstreams = self.upstreams(set)?;
         let table = Table::build(set, self.closed);
-        self.closed |= table.has_keys();
+        if table.has_keys() && !self.closed {
+            self.closed = true;
+            kept::close(&self.shared.config.kept_dir());
+        }
         self.upstreams = upstreams.iter().map(|each| (each.name.clone(), Arc::clone(each))).collect();
         let (adapters, routes, tenants) = (set.adapters().len(), set.routes().len(), set.tenants().len());
         let snapshot = self.registry.bind(epoch, number, table);
         self.shared.tables.swap(Served { snapshot, upstreams: upstreams.into() });
-        self.is_newest();
+        self.on_newest();
         tracing::info!(epoch, number, adapters, routes, tenants, "serving a new set");
         Ok(())
     }
@@ -105,13 +111,22 @@ impl Installer {
     }
 
     /// What is served is known to be the newest.
-    fn is_newest(&self) {
+    fn on_newest(&self) {
         // Order: relaxed, a time for people.
         self.shared.fresh_at.store(clock::unix_seconds(), Ordering::Relaxed);
     }
 
+    /// A set was refused before it came to be installed.
+    fn on_refused(&self) {
+        // Order: relaxed, a count for people.
+        self.shared.sets_refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// While the source is well, what is served is the newest; from the moment it is not, that grows old.
     fn set_source_ok(&self, ok: bool) {
         // Order: relaxed, a state for people.
-        self.shared.source_ok.store(ok, Ordering::Relaxed);
+        if self.shared.source_ok.swap(ok, Ordering::Relaxed) && !ok {
+            self.on_newest();
+        }
     }
 }

@@ -4,8 +4,8 @@ use arrayvec::ArrayString;
 use bytes::Bytes;
 pub use dataplane_core::dialect::errors::Dialect;
 use dataplane_core::dialect::errors::{Context, MODELS_NAMED_MAX, Place, write};
-use dataplane_core::fault::Fault;
-use dataplane_core::table::Table;
+use dataplane_core::fault::{Fault, Kind};
+use dataplane_core::table::{Table, TenantId};
 use http::HeaderValue;
 use proto_core::model::NAME_BYTES_MAX;
 
@@ -41,11 +41,12 @@ impl Telling {
         self
     }
 
-    /// What there is instead.
-    pub fn among(mut self, table: &Table) -> Telling {
-        self.models = table.listed().take(MODELS_NAMED_MAX).map(|(name, _)| name.into()).collect();
-        self.models_total = table.listed().count();
-        self
+    /// Where a name was not found: what this caller may ask for instead.
+    pub fn on_fault(&mut self, fault: Fault, table: &Table, tenant: TenantId) {
+        if fault.kind == Kind::ModelUnknown {
+            self.models = table.listed(tenant).take(MODELS_NAMED_MAX).map(|(name, _)| name.into()).collect();
+            self.models_total = table.listed(tenant).count();
+        }
     }
 
     /// The model asked for; a name longer than any there is, is left out.

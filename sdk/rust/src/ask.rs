@@ -137,16 +137,24 @@ impl Answer {
     /// # Errors
     /// Where the answer breaks off, is refused on the way, or is none: then there is nothing more.
     pub async fn next(&mut self) -> Result<Option<Event>, Failure> {
+        Ok(self.next_line().await?.map(|(event, _)| event))
+    }
+
+    /// As [`Answer::next`], with the line as it came, without its end.
+    ///
+    /// # Errors
+    /// As [`Answer::next`].
+    pub async fn next_line(&mut self) -> Result<Option<(Event, Bytes)>, Failure> {
         loop {
             if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
-                let line = self.buffer.split_to(end);
+                let line = self.buffer.split_to(end).freeze();
                 self.buffer.advance(1);
                 if line.iter().all(u8::is_ascii_whitespace) {
                     continue;
                 }
                 let event = read(&line)?;
                 self.is_over |= matches!(event, Event::Final(_));
-                return Ok(Some(event));
+                return Ok(Some((event, line)));
             }
             if self.buffer.len() > LINE_BYTES_MAX {
                 return Err(Failure::Garbled("a line is longer than 16 MiB".into()));

@@ -1,5 +1,5 @@
-//! Upstreams' streams: whatever the bytes and however they are cut, reading them ends the same way, counts the same
-//! and sends on the same bytes.
+//! Upstreams' streams: whatever the bytes and however they are cut, reading them ends the same way, counts
+//! the same and sends on the same bytes.
 #![no_main]
 
 use bytes::Bytes;

@@ -1,5 +1,5 @@
-//! Requests' bodies: whatever the bytes and however they are cut, the scan refuses or accepts alike, accepts nothing
-//! that another JSON parser refuses, and what the splice makes of it is JSON for the right model.
+//! Requests' bodies: whatever the bytes and however they are cut, the scan refuses or accepts alike, accepts
+//! nothing that another JSON parser refuses, and what the splice makes of it is JSON for the right model.
 #![no_main]
 
 use bytes::Bytes;

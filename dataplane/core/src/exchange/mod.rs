@@ -73,6 +73,8 @@ pub struct Exchange {
     slots: [Option<Attempt>; 2],
     /// The answer to give if nothing else works: the last fault that says something about the request.
     fault: Option<Fault>,
+    /// Whose it is.
+    blamed: Option<OfferId>,
     /// Another attempt is wanted in a free slot.
     wants_start: bool,
     winner: Option<Slot>,
@@ -98,6 +100,7 @@ impl Exchange {
             escalations: 0,
             slots: [None; 2],
             fault: None,
+            blamed: None,
             wants_start: true,
             winner: None,
             cancel: None,
@@ -111,6 +114,11 @@ impl Exchange {
     /// When all of it must be over.
     pub fn deadline(&self) -> Moment {
         self.deadline
+    }
+
+    /// The offer whose fault [`Action::Answer`] gives; `None` where it is nobody's.
+    pub fn blamed(&self) -> Option<OfferId> {
+        self.blamed
     }
 
     /// Another attempt may follow the one just started.
@@ -236,6 +244,7 @@ impl Exchange {
         let said = matches!(self.fault, Some(Fault { kind, .. }) if !is_local(kind));
         if !(said && is_local(fault.kind)) {
             self.fault = Some(fault);
+            self.blamed = ended.map(|attempt| attempt.offer);
         }
     }
 

@@ -21,7 +21,7 @@ use proto_core::units::{Permille, Picodollars};
 use tokio::sync::oneshot;
 
 use super::answer::{AnswerBody, Trailers};
-use super::completions::{deadline, prompt_bytes};
+use super::completions::{blame, deadline, prompt_bytes};
 use super::headers;
 use super::http::{Arrived, held, identify, refused};
 use super::intake::{self, Intake};
@@ -41,7 +41,7 @@ pub async fn serve(arrived: Arrived) -> Response<AnswerBody> {
     let peer = Arc::clone(&arrived.peer);
     let mut telling = Telling::new(Dialect::Ask, &arrived.request_id);
     let outcome = begin(arrived, &mut telling).await;
-    outcome.unwrap_or_else(|fault| refused(&peer, telling, fault))
+    outcome.unwrap_or_else(|fault| refused(&peer, &telling, fault))
 }
 
 /// One ask, decided.
@@ -71,8 +71,13 @@ async fn begin(arrived: Arrived, telling: &mut Telling) -> Result<Response<Answe
     let name = head.model_name().ok_or(Fault::client(Kind::ModelUnknown))?;
     telling.set_model(name);
     let name = Some(name).filter(|name| !name.is_empty());
-    let route = held.table.find(name, head.ask.task_type.as_str().filter(|task| !task.is_empty()), tenant)?;
-    let plan = route::plan(&held.table, route, &wish(&head, worker.shared.config.explore), worker.random())?;
+    let task_type = head.ask.task_type.as_str().filter(|task| !task.is_empty());
+    let found = held.table.find(name, task_type, tenant).and_then(|route| {
+        let plan =
+            route::plan(&held.table, route, &wish(&head, worker.shared.config.explore), worker.random())?;
+        Ok((route, plan))
+    });
+    let (route, plan) = found.inspect_err(|fault| telling.on_fault(*fault, &held.table, tenant))?;
     let caller_deadline = deadline(&headers);
     headers::for_upstream(&mut headers, &request_id);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -194,6 +199,9 @@ impl Asking {
             }
         };
         let unsaid = teller.said.take();
+        if outcome.is_err() {
+            blame(&mut telling, &self.held, &exchange);
+        }
         match outcome.and_then(|begun| self.relay(begun, &exchange, &mut telling, timeout.idle)) {
             Ok(relay) => pump::run(pump, relay, telling, Trailers::Unwanted).await,
             Err(fault) => match unsaid {

@@ -38,7 +38,7 @@ pub async fn serve(arrived: Arrived, path: Path, operation: Operation) -> Respon
     let peer = Arc::clone(&arrived.peer);
     let mut telling = Telling::new(Dialect::OpenAi, &arrived.request_id);
     let outcome = exchange(arrived, path, operation, &mut telling).await;
-    outcome.unwrap_or_else(|fault| refused(&peer, telling, fault))
+    outcome.unwrap_or_else(|fault| refused(&peer, &telling, fault))
 }
 
 /// What was decided about a request before anybody was asked.
@@ -69,7 +69,8 @@ async fn exchange(
     if let Some(name) = head.model_name() {
         telling.set_model(name);
     }
-    let decided = decide(&peer, held, tenant, head)?;
+    let decided = decide(&peer, Arc::clone(&held), tenant, head)
+        .inspect_err(|fault| telling.on_fault(*fault, &held.table, tenant))?;
     let (held, head) = (&decided.held, &decided.head);
     let trailers = wants_trailers(&headers);
     let row = held.table.route(decided.route);
@@ -101,7 +102,8 @@ async fn exchange(
         headers,
         body: &|offer| splice::for_upstream(&body, head, &offer.upstream_json),
     };
-    let begun = drive(order, &mut exchange, &mut Unwatched).await?;
+    let begun =
+        drive(order, &mut exchange, &mut Unwatched).await.inspect_err(|_| blame(telling, held, &exchange))?;
     timing.on_first_byte(worker, begun.first_byte_at);
     let stage = Answering {
         peer: &peer,
@@ -116,6 +118,14 @@ async fn exchange(
         telling: telling.clone(),
     };
     Ok(stage.answer(begun, &exchange))
+}
+
+/// Names the adapter that the fault came from.
+pub fn blame(telling: &mut Telling, held: &Hold, exchange: &Exchange) {
+    if let Some(offer) = exchange.blamed() {
+        let offer = held.table.offer(offer);
+        telling.set_answering(held.table.adapter(offer.adapter).name.as_str(), offer.model.as_str());
+    }
 }
 
 fn decide(peer: &Peer, held: Hold, tenant: TenantId, head: Head) -> Result<Decided, Fault> {

@@ -64,7 +64,11 @@ pub fn health(shared: &Shared) -> Value {
             ),
             "service_dependencies": check(
                 source_ok,
-                if source_ok { "the source of resources is up" } else { "the source of resources is away" },
+                if source_ok {
+                    "the source of resources is well"
+                } else {
+                    "the source of resources is away or has mistakes"
+                },
             ),
         },
     })

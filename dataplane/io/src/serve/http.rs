@@ -5,7 +5,7 @@ use std::sync::Arc;
 use dataplane_core::fault::{Fault, Kind};
 use dataplane_core::table::{Table, TenantId};
 use dataplane_state::tally::Operation;
-use http::header::{AUTHORIZATION, CONNECTION, HOST};
+use http::header::{ALLOW, AUTHORIZATION, CONNECTION, HOST};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
 use hyper::body::Incoming;
 use proto_core::units::Moment;
@@ -91,8 +91,14 @@ async fn open(door: Door, arrived: Arrived, path: &str, operation: Operation) ->
         Door::Model => models::one(&arrived, path.strip_prefix(MODEL_PREFIX).unwrap_or_default()),
         Door::Health(what) => health::serve(&arrived.peer.worker, what).await,
         Door::Wrong(fault) => {
-            arrived.peer.worker.tally.error(fault);
-            refusal(&Telling::new(Dialect::OpenAi, &arrived.request_id).about_path(path), fault)
+            let telling = Telling::new(Dialect::OpenAi, &arrived.request_id).about_path(path);
+            refused(&arrived.peer, &telling, fault)
+        }
+        Door::Elsewhere(methods) => {
+            let telling = Telling::new(Dialect::OpenAi, &arrived.request_id).about_path(path);
+            let mut response = refused(&arrived.peer, &telling, Fault::client(Kind::MethodNotAllowed));
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+            response
         }
     }
 }
@@ -111,6 +117,8 @@ enum Door {
     Model,
     Health(health::What),
     Wrong(Fault),
+    /// There is a door, for this method.
+    Elsewhere(&'static str),
 }
 
 fn door(method: &Method, path: &str) -> (Operation, Door) {
@@ -128,7 +136,11 @@ fn door(method: &Method, path: &str) -> (Operation, Door) {
         _ => return (Operation::Other, Door::Wrong(Fault::client(Kind::PathUnknown))),
     };
     let is_right = *method == wanted || (wanted == Method::GET && *method == Method::HEAD);
-    let door = if is_right { door } else { Door::Wrong(Fault::client(Kind::MethodNotAllowed)) };
+    let door = match is_right {
+        true => door,
+        false if wanted == Method::POST => Door::Elsewhere("POST"),
+        false => Door::Elsewhere("GET, HEAD"),
+    };
     (operation, door)
 }
 
@@ -160,15 +172,10 @@ pub fn held(peer: &Peer) -> Result<Hold, Fault> {
     peer.worker.shared.tables.load().ok_or(Fault::proxy(Kind::NotReady))
 }
 
-/// A fault as an answer: counted, and told with what there is instead where a name was not found.
-pub fn refused(peer: &Peer, mut telling: Telling, fault: Fault) -> Response<AnswerBody> {
+/// A fault as an answer, and counted.
+pub fn refused(peer: &Peer, telling: &Telling, fault: Fault) -> Response<AnswerBody> {
     peer.worker.tally.error(fault);
-    if fault.kind == Kind::ModelUnknown
-        && let Ok(held) = held(peer)
-    {
-        telling = telling.among(&held.table);
-    }
-    refusal(&telling, fault)
+    refusal(telling, fault)
 }
 
 fn too_many_headers() -> Response<AnswerBody> {

@@ -5,7 +5,7 @@ mod ask;
 mod completions;
 mod flood;
 pub mod guard;
-mod headers;
+pub mod headers;
 pub mod health;
 mod http;
 mod intake;

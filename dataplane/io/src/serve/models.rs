@@ -2,6 +2,7 @@
 
 use dataplane_core::dialect::models::{Listed, write_list, write_one};
 use dataplane_core::fault::{Fault, Kind};
+use dataplane_core::table::TenantId;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response};
 
@@ -13,8 +14,8 @@ use crate::words::{Dialect, Telling};
 
 /// All of them.
 pub fn list(arrived: &Arrived) -> Response<AnswerBody> {
-    answer(arrived, "", |held, out| {
-        write_list(held.table.listed().map(|(id, owned_by)| Listed { id, owned_by }), out);
+    answer(arrived, "", |held, tenant, out| {
+        write_list(held.table.listed(tenant).map(|(id, owned_by)| Listed { id, owned_by }), out);
         Ok(())
     })
 }
@@ -22,8 +23,8 @@ pub fn list(arrived: &Arrived) -> Response<AnswerBody> {
 /// One; `id` as it stands in the path, so that `adapter/model` may be written with a slash or `%2F`.
 pub fn one(arrived: &Arrived, id: &str) -> Response<AnswerBody> {
     let id = decoded(id);
-    answer(arrived, &id, |held, out| {
-        let found = held.table.listed().find(|(name, _)| *name == id);
+    answer(arrived, &id, |held, tenant, out| {
+        let found = held.table.listed(tenant).find(|(name, _)| *name == id);
         let (id, owned_by) = found.ok_or(Fault::client(Kind::ModelUnknown))?;
         write_one(Listed { id, owned_by }, out);
         Ok(())
@@ -33,15 +34,15 @@ pub fn one(arrived: &Arrived, id: &str) -> Response<AnswerBody> {
 fn answer(
     arrived: &Arrived,
     model: &str,
-    write: impl FnOnce(&Hold, &mut Vec<u8>) -> Result<(), Fault>,
+    write: impl FnOnce(&Hold, TenantId, &mut Vec<u8>) -> Result<(), Fault>,
 ) -> Response<AnswerBody> {
     let peer = &arrived.peer;
     let mut telling = Telling::new(Dialect::OpenAi, &arrived.request_id);
     telling.set_model(model);
     let mut out = Vec::new();
     let outcome = held(peer).and_then(|held| {
-        identify(&held.table, &arrived.headers, peer.is_loopback)?;
-        write(&held, &mut out)
+        let tenant = identify(&held.table, &arrived.headers, peer.is_loopback)?;
+        write(&held, tenant, &mut out).inspect_err(|fault| telling.on_fault(*fault, &held.table, tenant))
     });
     match outcome {
         Ok(()) => {
@@ -51,7 +52,7 @@ fn answer(
             headers.insert(X_REQUEST_ID, arrived.request_id.clone());
             response
         }
-        Err(fault) => refused(peer, telling, fault),
+        Err(fault) => refused(peer, &telling, fault),
     }
 }
 

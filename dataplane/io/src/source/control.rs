@@ -13,17 +13,18 @@ use proto_rpc::control::sync_client::SyncClient;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Streaming};
 
 use super::kept::Kept;
 use super::{Installer, Refusal};
-use crate::explain;
+use crate::config::ControlTls;
+use crate::{explain, upstream};
 
 /// Keeps a stream to the control plane until the process ends.
-pub async fn follow(installer: Installer, url: String, token_file: Option<PathBuf>) {
+pub async fn follow(installer: Installer, way: Way) {
     let node = installer.shared.config.node.clone();
-    let kept = Kept::new(&installer.shared.config.data_dir.join("sets").join(&node));
+    let kept = Kept::new(&installer.shared.config.kept_dir());
     let mut follower = Follower {
         subscriber: Subscriber::new(node.clone(), env!("CARGO_PKG_VERSION").into(), None),
         installer,
@@ -35,25 +36,61 @@ pub async fn follow(installer: Installer, url: String, token_file: Option<PathBu
     let mut wait = RETRY_FIRST;
     let mut was_up = true;
     loop {
-        match follower.connect(&url, token_file.as_deref()).await {
+        match follower.connect(&way).await {
             Ok(stream) => {
-                tracing::info!(%url, "connected to the control plane");
+                tracing::info!(url = %way.url, "connected to the control plane");
                 (wait, was_up) = (RETRY_FIRST, true);
                 follower.installer.set_source_ok(true);
                 let ended = follower.run(stream).await;
                 follower.installer.set_source_ok(false);
                 follower.subscriber.on_disconnected();
-                tracing::warn!(%url, reason = %ended, "the control plane is gone; serving on");
+                tracing::warn!(url = %way.url, reason = %ended, "the control plane is gone; serving on");
             }
             Err(reason) if was_up => {
                 was_up = false;
-                tracing::warn!(%url, %reason, "no control plane; trying on");
+                tracing::warn!(url = %way.url, %reason, "no control plane; trying on");
             }
-            Err(reason) => tracing::debug!(%url, %reason, "still no control plane"),
+            Err(reason) => tracing::debug!(url = %way.url, %reason, "still no control plane"),
         }
         tokio::time::sleep(jittered(wait)).await;
         wait = (wait * 2).min(RETRY_LAST);
     }
+}
+
+/// How the control plane is reached.
+pub struct Way {
+    pub url: String,
+    pub token_file: Option<PathBuf>,
+    pub tls: Option<ControlTls>,
+}
+
+impl Way {
+    /// Read anew at each connection: certificates and tokens are renewed while this runs.
+    async fn endpoint(&self) -> Result<Endpoint, String> {
+        let url = &self.url;
+        let endpoint = Endpoint::from_shared(url.clone()).map_err(|error| format!("{url}: {error}"))?;
+        let endpoint = endpoint
+            .connect_timeout(CONNECT_WAIT)
+            .http2_keep_alive_interval(PING_EVERY)
+            .keep_alive_timeout(PING_WAIT)
+            .keep_alive_while_idle(true)
+            .initial_stream_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(WINDOW_BYTES);
+        let Some(files) = &self.tls else { return Ok(endpoint) };
+        let mut tls = ClientTlsConfig::new();
+        match &files.ca {
+            Some(ca) => tls = tls.ca_certificate(Certificate::from_pem(file(ca).await?)),
+            None => tls = tls.trust_anchors(upstream::system_anchors().map_err(|error| error.to_string())?),
+        }
+        if let Some((cert, key)) = &files.client {
+            tls = tls.identity(Identity::from_pem(file(cert).await?, file(key).await?));
+        }
+        endpoint.tls_config(tls).map_err(|error| format!("{url}: {}", chain(&error)))
+    }
+}
+
+async fn file(path: &std::path::Path) -> Result<Vec<u8>, String> {
+    tokio::fs::read(path).await.map_err(|error| format!("{} cannot be read: {error}", path.display()))
 }
 
 struct Follower {
@@ -94,19 +131,12 @@ impl Follower {
         })
     }
 
-    async fn connect(&mut self, url: &str, token_file: Option<&std::path::Path>) -> Result<Stream, String> {
-        let token = match token_file {
+    async fn connect(&mut self, way: &Way) -> Result<Stream, String> {
+        let token = match &way.token_file {
             Some(path) => Some(bearer(path).await?),
             None => None,
         };
-        let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| format!("{url}: {error}"))?;
-        let endpoint = endpoint
-            .connect_timeout(CONNECT_WAIT)
-            .http2_keep_alive_interval(PING_EVERY)
-            .keep_alive_timeout(PING_WAIT)
-            .keep_alive_while_idle(true)
-            .initial_stream_window_size(WINDOW_BYTES)
-            .initial_connection_window_size(WINDOW_BYTES);
+        let endpoint = way.endpoint().await?;
         let channel: Channel = endpoint.connect().await.map_err(|error| chain(&error))?;
         let mut client = SyncClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
         self.subscriber.on_connected();
@@ -154,9 +184,6 @@ impl Follower {
                 }
             }
         }
-        if self.subscriber.held().is_some() {
-            self.installer.is_newest();
-        }
         Ok(())
     }
 
@@ -192,6 +219,7 @@ impl Follower {
             }
         }
         if !rejects.is_empty() {
+            self.installer.on_refused();
             return Err(rejects);
         }
         self.installer.install(generation.epoch, generation.number, &documents).map_err(|refusals| {

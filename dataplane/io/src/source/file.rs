@@ -36,7 +36,6 @@ pub async fn follow(mut installer: Installer, path: PathBuf) {
             }
         };
         if last.as_ref().is_some_and(|last| last.as_ref() == Some(&content)) {
-            installer.is_newest();
             continue;
         }
         number += 1;
@@ -53,6 +52,7 @@ fn install(installer: &mut Installer, path: &std::path::Path, number: u64, conte
         Err(mistakes) => {
             mistakes.iter().for_each(|mistake| tracing::error!("{mistake}"));
             tracing::error!(%file, mistakes = mistakes.len(), "not served; what was served before still is");
+            installer.on_refused();
             return false;
         }
     };

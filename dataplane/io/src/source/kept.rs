@@ -66,6 +66,26 @@ impl Kept {
     }
 }
 
+/// Whether a set with keys was ever served from `folder`: then nobody is `public` by default, also after a
+/// restart.
+pub fn was_closed(folder: &Path) -> bool {
+    folder.join(CLOSED).exists()
+}
+
+/// Remembers that a set with keys was served. Where that fails it is remembered until the next start only.
+pub fn close(folder: &Path) {
+    let written =
+        std::fs::create_dir_all(folder).and_then(|()| std::fs::write(folder.join(CLOSED), CLOSED_TEXT));
+    if let Err(error) = written {
+        tracing::error!(%error, "that tenants have keys could not be kept on disk");
+    }
+}
+
+const CLOSED: &str = "closed";
+const CLOSED_TEXT: &str = "\
+Tenants with keys were served here: callers without a key are refused from then on,
+unless a Tenant named `public` is declared. Delete this file to begin anew.
+";
 const NEWEST: &str = "set.bin";
 const BEFORE: &str = "set.before.bin";
 const ASIDE: &str = "set.new";

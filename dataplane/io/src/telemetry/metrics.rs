@@ -104,7 +104,9 @@ fn process(page: &mut Page, shared: &Shared, tallies: &[&WorkerTally]) {
     page.counter("atp_config_sets_taken_total", "Sets of resources put into service.", taken);
     page.counter("atp_config_sets_refused_total", "Sets of resources refused.", refused);
     if fresh_at > 0 {
-        let age = clock::unix_seconds().saturating_sub(fresh_at);
+        // Order: relaxed, a state for people.
+        let is_newest = shared.source_ok.load(Ordering::Relaxed);
+        let age = if is_newest { 0 } else { clock::unix_seconds().saturating_sub(fresh_at) };
         let what = "Seconds since what is served was last known to be the newest.";
         page.gauge("config_age_seconds", what, age as f64);
     }

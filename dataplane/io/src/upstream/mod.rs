@@ -8,6 +8,8 @@ mod openai;
 mod pool;
 mod tls;
 
+pub use tls::system_anchors;
+
 use std::sync::Arc;
 
 use dataplane_core::dialect::rope::Rope;

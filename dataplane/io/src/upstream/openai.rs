@@ -15,6 +15,7 @@ use super::body::RopeBody;
 use super::connect::{Connected, Connector};
 use super::pool::{Found, Http2, Lease, Pool, Stream};
 use super::{Answer, Call, Path, Unusable, Upstream, UpstreamBody, tls};
+use crate::serve::headers::number;
 use crate::worker::Worker;
 
 #[derive(Debug)]
@@ -118,6 +119,12 @@ impl OpenAi {
         *request.uri_mut() = self.paths[path as usize].0.clone();
         *request.version_mut() = Version::HTTP_11;
         request.headers_mut().insert(HOST, self.authority.clone());
+        let length = request.body().0.len();
+        let stated =
+            request.headers().get(CONTENT_LENGTH).and_then(|stated| stated.to_str().ok()?.parse().ok());
+        if stated != Some(length) {
+            request.headers_mut().insert(CONTENT_LENGTH, number(length));
+        }
         let connection = lease.connection();
         if !poll_fn(|cx| Poll::Ready(connection.poll_usable(cx))).await {
             return Err(Failed::Unsent(Box::new(request)));

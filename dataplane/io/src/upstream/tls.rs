@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use proto_core::model::TlsFiles;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, TrustAnchor};
 use rustls::{ClientConfig, RootCertStore};
 
 use super::Unusable;
@@ -41,14 +41,18 @@ fn given_roots(path: &str) -> Result<RootCertStore, Unusable> {
 }
 
 fn system_roots() -> Result<RootCertStore, Unusable> {
+    Ok(RootCertStore { roots: system_anchors()? })
+}
+
+/// The roots this machine trusts.
+pub fn system_anchors() -> Result<Vec<TrustAnchor<'static>>, Unusable> {
     let mut roots = RootCertStore::empty();
     let (added, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if added == 0 {
-        let what =
-            "this machine has no CA certificates: install them (package ca-certificates) or name `tls.ca`";
+        let what = "this machine has no CA certificates: install them (package ca-certificates) or name a CA";
         return Err(Unusable(what.into()));
     }
-    Ok(roots)
+    Ok(roots.roots)
 }
 
 fn certificates(path: &str) -> Result<Vec<CertificateDer<'static>>, Unusable> {

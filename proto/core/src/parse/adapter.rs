@@ -119,7 +119,10 @@ fn read_limits(field: &Field<'_>) -> Option<Limits> {
     let fields = field.fields(&["max_parallel", "max_tokens_in_flight"])?;
     let parallel =
         fields.or("max_parallel", Limits::MAX_PARALLEL_DEFAULT, |field| field.whole(1..=PARALLEL_MAX));
-    let tokens = fields.maybe("max_tokens_in_flight", |field| field.whole(1..=TOKENS_MAX));
+    let tokens = fields.maybe("max_tokens_in_flight", |field| {
+        field.warning("is recorded but not enforced by this version");
+        field.whole(1..=TOKENS_MAX)
+    });
     Some(Limits { max_parallel: parallel?, max_tokens_in_flight: tokens?.map(TokenCount) })
 }
 

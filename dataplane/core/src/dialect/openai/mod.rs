@@ -2,7 +2,8 @@
 //! what billing, limits and a sound end need (tokens as they come, usage, finish reasons, errors) and leaves
 //! the bytes as they are. The only thing it takes out is the usage event the caller did not ask for.
 //!
-//! It never refuses an event it does not understand: that passes through, counted as [`Progress::unread`].
+//! Any JSON object passes through, understood or not. What is no JSON is taken out and counted as
+//! [`Progress::unread`]: such a stream is garbled, and its relay ends it as such.
 
 mod reading;
 
@@ -135,16 +136,22 @@ struct Judge {
 
 impl Judge {
     fn read(&mut self, event: Event<'_>, text: impl FnOnce(&[u8])) -> Verdict {
-        let Some(data) = event.data else { return Verdict::Forward };
+        // Some servers keep a quiet stream alive with events without data.
+        let Some(data) = event.data.filter(|data| !data.trim_ascii().is_empty()) else {
+            return Verdict::Forward;
+        };
         let mut reading = Reading::new();
         self.lexer.reset();
         let sound = self.lexer.push(data, &mut reading).and_then(|()| self.lexer.finish());
         let progress = &mut self.progress;
         progress.has_error |= event.name == b"error";
         if sound.is_err() {
-            match is_done(event.data) {
-                true => progress.is_done = true,
-                false => progress.unread += 1,
+            if is_done(event.data) {
+                progress.is_done = true;
+            } else if event.name != b"error" {
+                // A client would fail on it; the relay says why instead.
+                progress.unread += 1;
+                return Verdict::Drop;
             }
             return Verdict::Forward;
         }

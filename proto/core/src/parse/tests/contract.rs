@@ -93,6 +93,7 @@ fn the_contracts_route_and_tenant_mean_what_they_say() {
 fn what_has_no_effect_yet_is_a_warning_at_its_place() {
     let warnings: Vec<String> = read(CONTRACT).unwrap().warnings.iter().map(ToString::to_string).collect();
     let expected = [
+        "f:8:53: spec.limits.max_tokens_in_flight: is recorded but not enforced by this version",
         "f:9:16: spec.concurrency: moves no limit in this version: max_parallel is used as it stands",
         "f:24:13: spec.strategy: is drawn by weight until a learner's weights arrive",
         "f:36:11: spec.window: is recorded but not enforced by this version",
