@@ -1,7 +1,7 @@
-"""Starts what a check needs (a proxy, a mock model server, a control plane), counts what passes, stops it all.
+"""Starts what a check needs (a proxy, a mock model server, a control plane), counts what passes, stops it.
 
-Standard library only. Binaries: ATP_BIN and LOADTEST_BIN, else the debug build of this tree. Every address is a free
-port of loopback, every wait has an end, every process dies with its script.
+Standard library only. Binaries: ATP_BIN and LOADTEST_BIN, else the debug build of this tree. Every address is
+a free port of loopback, every wait has an end, every process dies with its script.
 """
 
 import atexit
@@ -56,13 +56,17 @@ class Process:
             self.lines.append(None)
             self.changed.notify_all()
 
-    def told(self, pattern):
+    def told(self, pattern, patience_s=PATIENCE_S):
         """The first group of `pattern` in the output, once it is there."""
-        found = lambda: next((m[1] for m in (re.search(pattern, line or "") for line in self.lines) if m), None)
+        def found():
+            matches = (re.search(pattern, line or "") for line in self.lines)
+            return next((match[1] for match in matches if match), None)
+
         with self.changed:
-            self.changed.wait_for(lambda: found() or None in self.lines, PATIENCE_S)
+            self.changed.wait_for(lambda: found() or None in self.lines, patience_s)
             if found() is None:
-                raise AssertionError(f"{self.child.args[:2]} never said {pattern!r}; it said: {self.said()}")
+                what = f"{self.child.args[:2]} never said {pattern!r}"
+                raise AssertionError(f"{what}; it said: {self.said()}")
             return found()
 
     def said(self):
@@ -102,7 +106,7 @@ class Mock(Process):
 
 
 class Proxy(Process):
-    """A data plane of its own. `resources`: documents to serve from a file; without, `settings` name the origin."""
+    """A data plane of its own. `resources`: what to serve from a file; else `settings` name the origin."""
 
     def __init__(self, resources=None, ready=True, **settings):
         self.folder = folder()
@@ -153,7 +157,8 @@ class ControlPlane(Process):
 def adapter(name, endpoint, *models, **spec):
     """`endpoint`: of a server without `/v1`. A model is a name or a mapping."""
     models = [{"name": model} if isinstance(model, str) else model for model in models]
-    return {"kind": "Adapter", "name": name, "spec": {"kind": "openai", "endpoint": f"{endpoint}/v1", "models": models, **spec}}
+    spec = {"kind": "openai", "endpoint": f"{endpoint}/v1", "models": models, **spec}
+    return {"kind": "Adapter", "name": name, "spec": spec}
 
 
 def route(name, of_adapter, model, **spec):
@@ -249,7 +254,8 @@ def main(*processes):
     failed = 0
     started = time.monotonic()
     signal.signal(signal.SIGALRM, _too_long)
-    for name, function in [*CHECKS, *((f"{p.child.args[1]} lives on", lambda p=p: _lives(p)) for p in processes)]:
+    lives = [(f"{pathlib.Path(p.child.args[0]).name} lives on", lambda p=p: _lives(p)) for p in processes]
+    for name, function in [*CHECKS, *lives]:
         signal.alarm(CHECK_S)
         try:
             function()
@@ -262,7 +268,7 @@ def main(*processes):
     if failed:
         for process in processes:
             print(f"--- {process.child.args[:2]} said last:\n{process.said()}")
-    total = len(CHECKS) + len(processes)
+    total = len(CHECKS) + len(lives)
     script = pathlib.Path(sys.argv[0]).name
     print(f"{script}: {total - failed} passed, {failed} failed in {time.monotonic() - started:.1f} s")
     sys.exit(1 if failed or not total else 0)
