@@ -3,8 +3,8 @@
 
     drain.py
 
-The load is a client that behaves: it asks only who is ready, obeys `connection: close`, and tries elsewhere only where
-a connection was refused. Anything else that goes wrong is a failed request, and there must be none.
+The load is a client that behaves: it asks only who is ready, obeys `connection: close`, and tries elsewhere
+only where a connection was refused. Anything else that goes wrong is a failed request; there must be none.
 """
 
 import http.client
@@ -88,7 +88,8 @@ class Load:
                 del connections[port]
 
     def _one(self, connection, model):
-        connection.request("POST", "/v1/chat/completions", request(model), {"content-type": "application/json"})
+        kind = {"content-type": "application/json"}
+        connection.request("POST", "/v1/chat/completions", request(model), kind)
         answer = connection.getresponse()
         body = answer.read()
         assert answer.status == 200, (answer.status, body)

@@ -1,4 +1,4 @@
-// What kit.py is, for checks in JavaScript: starts a proxy and a mock model server, counts what passes, stops it all.
+// What kit.py is, for checks in JavaScript: starts a proxy and a mock, counts what passes, stops it all.
 
 import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -35,7 +35,8 @@ class Child {
   }
 
   get isAlive() {
-    return this.process.exitCode === null && this.process.signalCode === null && this.process.pid !== undefined;
+    const { exitCode, signalCode, pid } = this.process;
+    return exitCode === null && signalCode === null && pid !== undefined;
   }
 
   /** The first group of `pattern` in the output, once it is there. */
@@ -51,7 +52,8 @@ class Child {
 export async function mock() {
   const child = new Child(LOADTEST, ["mock"]);
   child.url = await child.told(/mock listening on (http:\S+)\n/);
-  child.stats = async (model) => (await json(`${child.url}/mock/stats`)).models[model] ?? { requests: 0, cancels: [] };
+  const unasked = { requests: 0, cancels: [] };
+  child.stats = async (model) => (await json(`${child.url}/mock/stats`)).models[model] ?? unasked;
   child.lastRequest = async () => (await json(`${child.url}/mock/requests`)).at(-1);
   child.reset = () => fetch(`${child.url}/mock/reset`, { method: "POST" });
   return child;
@@ -64,7 +66,8 @@ export async function proxy(resources, settings = {}) {
   const listen = { http: "127.0.0.1:0", admin: "127.0.0.1:0" };
   const file = (name) => path.join(folder, name);
   const config = { listen, workers: 1, data_dir: folder, resources: file("resources.yaml"), ...settings };
-  writeFileSync(file("resources.yaml"), resources.map((resource) => `${JSON.stringify(resource)}\n`).join("---\n"));
+  const documents = resources.map((resource) => `${JSON.stringify(resource)}\n`);
+  writeFileSync(file("resources.yaml"), documents.join("---\n"));
   writeFileSync(file("dataplane.yaml"), JSON.stringify(config));
   const child = new Child(ATP, ["dataplane", "--config", file("dataplane.yaml")]);
   child.url = await child.told(/clients: (http:\S+)\n/);

@@ -14,8 +14,10 @@ import { check } from "./kit.mjs";
 const CASES = kit.cases();
 const CALLERS_KEY = "sk-of-the-caller";
 const HELLO = [{ role: "user", content: 'hello, wörld \u2028 "quoted"' }];
-const TOOLS = [{ type: "function", function: { name: "weather", parameters: { type: "object", properties: {} } } }];
-const ODD = { x_odd: { b: 1.5, a: [1e-7, null, "é😀\u0000", "</script>", { model: "inner" }] }, seed: 9007199254740991 };
+const PARAMETERS = { type: "object", properties: {} };
+const TOOLS = [{ type: "function", function: { name: "weather", parameters: PARAMETERS } }];
+const ODDITIES = [1e-7, null, "é😀\u0000", "</script>", { model: "inner" }];
+const ODD = { x_odd: { b: 1.5, a: ODDITIES }, seed: Number.MAX_SAFE_INTEGER };
 const TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const STREAMS = CASES.broken_streams.map((words) => `s--${words}`);
 const ANSWERS = Object.entries(CASES.broken_answers).map(([words, status]) => [`a--${words}`, status]);
@@ -45,13 +47,18 @@ function sdk(of, apiKey, options = {}) {
     sent = init.body;
     return fetch(url, init);
   };
-  return new OpenAI({ baseURL: `${of.url}/v1`, apiKey, maxRetries: 0, timeout: 15_000, fetch: recording, ...options });
+  const always = { baseURL: `${of.url}/v1`, apiKey, maxRetries: 0, timeout: 15_000, fetch: recording };
+  return new OpenAI({ ...always, ...options });
 }
 
 const client = sdk(proxy, CALLERS_KEY);
 const words = (count) => Array.from({ length: count }, (_, at) => `tok${at + 1}`).join(" ");
-const textOf = (chunks) => chunks.flatMap((c) => c.choices.map((choice) => choice.delta.content ?? "")).join("");
-const header = (request, name) => request.headers.filter(([key]) => key.toLowerCase() === name).map(([, value]) => value);
+const choicesOf = (chunks) => chunks.flatMap((chunk) => chunk.choices);
+const textOf = (chunks) => choicesOf(chunks).map((choice) => choice.delta.content ?? "").join("");
+
+function header(request, wanted) {
+  return request.headers.filter(([name]) => name.toLowerCase() === wanted).map(([, value]) => value);
+}
 
 function chat(body = {}, options = {}, of = client) {
   return of.chat.completions.create({ model: "mock-small", messages: HELLO, ...body }, options);
@@ -103,7 +110,8 @@ check("a tool call comes whole and in pieces", async () => {
   const chunks = await all(chat({ tools: TOOLS, stream: true }));
   const deltas = chunks.flatMap((chunk) => chunk.choices[0].delta.tool_calls ?? []);
   assert.equal(deltas[0].function.name, "weather");
-  assert.deepEqual(JSON.parse(deltas.map((delta) => delta.function.arguments).join("")), { input: words(20) });
+  const spelled = deltas.map((delta) => delta.function.arguments).join("");
+  assert.deepEqual(JSON.parse(spelled), { input: words(20) });
 });
 
 check("the SDK's own accumulating stream works", async () => {
@@ -114,7 +122,7 @@ check("the SDK's own accumulating stream works", async () => {
 check("several choices come apart whole and streamed", async () => {
   const answer = await chat({ n: 3 });
   assert.deepEqual(answer.choices.map((choice) => choice.message.content), Array(3).fill(words(20)));
-  const choices = (await all(chat({ n: 3, stream: true }))).flatMap((chunk) => chunk.choices);
+  const choices = choicesOf(await all(chat({ n: 3, stream: true })));
   for (const index of [0, 1, 2]) {
     const own = choices.filter((choice) => choice.index === index);
     assert.equal(own.map((choice) => choice.delta.content ?? "").join(""), words(20));
@@ -176,7 +184,8 @@ check("a missing or unknown key is an AuthenticationError", async () => {
 });
 
 check("an unknown model is a NotFoundError that names what exists", async () => {
-  const error = await raised(OpenAI.NotFoundError, chat({ model: "mock-smal" }, {}, sdk(locked, "sk-acme")));
+  const of = sdk(locked, "sk-acme");
+  const error = await raised(OpenAI.NotFoundError, chat({ model: "mock-smal" }, {}, of));
   assert.equal(error.code, "model_not_found");
   assert.match(error.message, /mock-small/);
 });
@@ -210,13 +219,14 @@ for (const model of STREAMS) {
         for await (const chunk of await chat({ model, stream: true })) seen.push(chunk);
       })(),
     );
-    assert(!(error instanceof OpenAI.APIConnectionError), `the connection broke before the error was read: ${error}`);
+    const isCut = error instanceof OpenAI.APIConnectionError;
+    assert(!isCut, `the connection broke before the error was read: ${error}`);
     assert(error.message);
     if (error.status) {
       assert(seen.length === 0 && [502, 504].includes(error.status), error.stack);
     } else {
       assert(seen.length && words(20).startsWith(textOf(seen)), error.stack);
-      assert(!seen.some((chunk) => chunk.choices.some((choice) => choice.finish_reason)));
+      assert(!choicesOf(seen).some((choice) => choice.finish_reason));
     }
   });
 }

@@ -17,9 +17,11 @@ from kit import check, each
 CASES = kit.cases()
 CALLERS_KEY = "sk-of-the-caller"
 HELLO = [{"role": "user", "content": "hello, wörld \u2028 \"quoted\""}]
-TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}]
+PARAMETERS = {"type": "object", "properties": {}}
+TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": PARAMETERS}}]
 STREAMS = [f"s--{words}" for words in CASES["broken_streams"]]
 ANSWERS = {f"a--{words}": status for words, status in CASES["broken_answers"].items()}
+ACMES_KEY = hashlib.sha256(b"sk-acme").hexdigest()
 SLOWLY = "mock--tokens-500--token-rate-50"
 
 mock = kit.Mock()
@@ -35,7 +37,7 @@ os.environ["ADAPTER_KEY"] = "sk-of-the-adapter"
 proxy = kit.Proxy(RESOURCES, limits={"body_bytes": 65536})
 locked = kit.Proxy([
     kit.adapter("local", mock.url, "mock-small"),
-    {"kind": "Tenant", "name": "acme", "spec": {"keys": [{"sha256": hashlib.sha256(b"sk-acme").hexdigest()}]}},
+    {"kind": "Tenant", "name": "acme", "spec": {"keys": [{"sha256": ACMES_KEY}]}},
 ])
 
 sent = []
@@ -44,7 +46,8 @@ sent = []
 def sdk(of=proxy, key=CALLERS_KEY, **options):
     hooks = {"request": [lambda request: sent.append(request.content)]}
     http = openai.DefaultHttpxClient(event_hooks=hooks)
-    return openai.OpenAI(base_url=f"{of.url}/v1", api_key=key, max_retries=0, timeout=15, http_client=http, **options)
+    base = f"{of.url}/v1"
+    return openai.OpenAI(base_url=base, api_key=key, max_retries=0, timeout=15, http_client=http, **options)
 
 
 client = sdk()
@@ -148,9 +151,10 @@ def several_choices_come_apart_whole_and_streamed():
 
 @check
 def vision_parts_stop_and_limits_pass():
-    parts = [{"type": "text", "text": "what is this"}, {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]
-    messages = [{"role": "user", "content": parts}]
-    answer = client.chat.completions.create(model="mock-small", messages=messages, stop=["x"], max_completion_tokens=3)
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    messages = [{"role": "user", "content": [{"type": "text", "text": "what is this"}, image]}]
+    limits = {"stop": ["x"], "max_completion_tokens": 3}
+    answer = client.chat.completions.create(model="mock-small", messages=messages, **limits)
     assert answer.choices[0].finish_reason == "length" and answer.choices[0].message.content == words(3)
     assert mock.last_request()["body"].encode() == sent[-1]
 
@@ -187,7 +191,8 @@ def a_model_is_reached_by_its_adapter_and_by_its_route():
         assert json.loads(mock.last_request()["body"])["model"] == "mock-small"
 
 
-ODD = {"x_odd": {"b": 1.50, "a": [1e-7, None, "\u00e9\U0001f600\u0000", "</script>", {"model": "inner"}]}, "seed": 2**64}
+ODDITIES = [1e-7, None, "\u00e9\U0001f600\u0000", "</script>", {"model": "inner"}]
+ODD = {"x_odd": {"b": 1.50, "a": ODDITIES}, "seed": 2**64}
 
 
 @check
@@ -227,7 +232,8 @@ def a_request_id_passes_both_ways_and_is_made_where_there_is_none():
     answer = chat(extra_headers={"x-request-id": "id-of-the-caller", "traceparent": TRACE})
     assert answer._request_id == "id-of-the-caller"
     request = mock.last_request()
-    assert header(request, "x-request-id") == ["id-of-the-caller"] and header(request, "traceparent") == [TRACE]
+    assert header(request, "x-request-id") == ["id-of-the-caller"]
+    assert header(request, "traceparent") == [TRACE]
     answer = chat()
     assert answer._request_id and header(mock.last_request(), "x-request-id") == [answer._request_id]
 
@@ -252,13 +258,15 @@ def a_missing_or_unknown_key_is_an_authentication_error():
 def an_unknown_model_is_a_not_found_that_names_what_exists():
     for options in [{}, {"stream": True}]:
         error = raised(openai.NotFoundError, chat, "mock-smal", sdk(locked, "sk-acme"), **options)
-        assert error.code == "model_not_found" and "mock-smal" in error.message and "mock-small" in error.message
+        assert error.code == "model_not_found"
+        assert "`mock-smal`" in error.message and "mock-small" in error.message, error.message
 
 
 @check
 def a_malformed_request_is_a_bad_request():
     raised(openai.BadRequestError, chat, 5)
-    for body in [b"{", b"[]", b"{}", b"\xff", b'{"model":"mock-small","messages":[]} x', b'{"model":"a","model":"b"}']:
+    behind, twice = b'{"model":"mock-small","messages":[]} x', b'{"model":"mock-small","model":"renamed"}'
+    for body in [b"{", b"[]", b"{}", b"\xff", behind, twice]:
         error = raised(openai.BadRequestError, client.post, "/chat/completions", cast_to=object, content=body)
         assert error.code and error.message, body
 
@@ -303,7 +311,8 @@ def a_broken_stream_raises(model):
     except openai.APIStatusError as error:
         assert not seen and error.status_code in (502, 504) and error.message, error
     except openai.APIError as error:
-        assert type(error) is openai.APIError and error.message, f"{error!r}: the connection broke before the error was read"
+        assert type(error) is openai.APIError, f"{error!r}: the connection broke before the error was read"
+        assert error.message
         assert seen and words(20).startswith(text(seen)), seen
         assert not any(choice.finish_reason for chunk in seen for choice in chunk.choices)
     else:
@@ -318,7 +327,8 @@ def other_streams_raise_too(kind):
         if kind == "tools":
             raised(openai.APIError, lambda: list(chat(model, stream=True, tools=TOOLS)))
         else:
-            raised(openai.APIError, lambda: list(client.completions.create(model=model, prompt="x", stream=True)))
+            ask = {"model": model, "prompt": "x", "stream": True}
+            raised(openai.APIError, lambda: list(client.completions.create(**ask)))
 
 
 @check
