@@ -30,7 +30,7 @@ pub struct Told {
     pub model: Box<str>,
     /// Chunks so far.
     pub seq: u64,
-    /// The text so far, as it stands between the quotes of JSON; at most [`TEXT_BYTES_MAX`].
+    /// The text so far, as it stands between the quotes of JSON; at most `TEXT_BYTES_MAX`.
     pub text: Vec<u8>,
     pub cost_max: Option<Picodollars>,
     /// Of the plan's dearest other candidate.

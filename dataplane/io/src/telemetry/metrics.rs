@@ -1,5 +1,5 @@
 //! Prometheus exposition of all tallies, added up over workers when somebody asks. Labels come from the set
-//! that is served and are bounded by [`LABELS_MAX`]; what is beyond goes under `other`.
+//! that is served and are bounded by `LABELS_MAX`; what is beyond goes under `other`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

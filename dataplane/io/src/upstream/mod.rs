@@ -1,5 +1,5 @@
 //! Adapters as seen from here: a call goes in, the head of an answer and its body come out. A new kind of
-//! adapter is a new [`Backend`]; nothing above this room knows kinds.
+//! adapter is a new `Backend`; nothing above this room knows kinds.
 
 pub mod body;
 mod connect;

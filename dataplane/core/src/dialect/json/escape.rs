@@ -1,7 +1,7 @@
 //! Escapes of a JSON string, and a whole string's text.
 
 /// Appends the text of a JSON string to `out`. `raw`: what stands between its quotes, already found valid by
-/// a [`super::Lexer`]; of anything else it makes something, without panic.
+/// a `Lexer`; of anything else it makes something, without panic.
 pub fn unescape(raw: &[u8], out: &mut Vec<u8>) {
     let mut rest = raw;
     while let Some(at) = memchr::memchr(b'\\', rest) {
