@@ -49,24 +49,21 @@ pub fn run(args: &UpArgs, format: Format) -> ExitCode {
 }
 
 async fn serve(args: &UpArgs) -> Result<(), String> {
-    let env = |name: &str| std::env::var(name).ok();
-    let data_dir = args.data_dir.clone().unwrap_or_else(|| default_data_dir(&env));
-    let mut control = controlplane_io::Config::local(data_dir.clone());
+    let mut config = settings(args)?;
+    let mut control = controlplane_io::Config::local(config.data_dir.clone());
     (control.grpc, control.http) = (args.grpc, args.control_http);
     let seed = vec![(SEED_FILE.to_owned(), SEED.as_bytes().to_vec())];
     let mut control = controlplane_io::start(control, Some(seed)).await.map_err(|fault| fault.to_string())?;
-    let origin = Origin::ControlPlane {
+    config.origin = Origin::ControlPlane {
         url: format!("http://{}", control.grpc_addr),
         token_file: Some(control.dataplane_token_path.clone()),
         tls: None,
     };
-    let started = settings(args, data_dir, origin)
-        .and_then(|config| dataplane_io::app::start(config).map_err(|error| error.to_string()));
-    let data = match started {
+    let data = match dataplane_io::app::start(config) {
         Ok(data) => data,
-        Err(what) => {
+        Err(error) => {
             control.shutdown().await;
-            return Err(what);
+            return Err(error.to_string());
         }
     };
     until_ready(&data).await;
@@ -81,22 +78,27 @@ async fn serve(args: &UpArgs) -> Result<(), String> {
     failed.map_or(Ok(()), Err)
 }
 
-fn settings(args: &UpArgs, data_dir: PathBuf, origin: Origin) -> Result<Config, String> {
+/// Of the data plane, but for its origin: that is the control plane started beside it.
+fn settings(args: &UpArgs) -> Result<Config, String> {
     let env = |name: &str| std::env::var(name).ok();
     let told =
         |mistakes: Vec<Mistake>| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-    let Some(path) = &args.config else {
-        let mut config = Config::local(data_dir, origin).with_environment(&env).map_err(told)?;
-        config.http.push(SDK_DEFAULT);
-        return Ok(config);
+    let unset = Origin::File(PathBuf::new());
+    let mut config = match &args.config {
+        None => Config::local(default_data_dir(&env), unset).with_environment(&env).map_err(told)?,
+        Some(path) => {
+            let file = path.display().to_string();
+            let content = std::fs::read(path).map_err(|error| format!("{file}: {error}"))?;
+            let folder = path.parent().unwrap_or(Path::new("."));
+            let source = Source { file: &file, content: &content };
+            let (config, warnings) = Config::read_local(&source, folder, &env, unset).map_err(told)?;
+            warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+            config
+        }
     };
-    let file = path.display().to_string();
-    let content = std::fs::read(path).map_err(|error| format!("{file}: {error}"))?;
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let source = Source { file: &file, content: &content };
-    let (mut config, warnings) = Config::read_local(&source, folder, &env, origin).map_err(told)?;
-    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-    config.data_dir = data_dir;
+    if let Some(data_dir) = &args.data_dir {
+        config.data_dir.clone_from(data_dir);
+    }
     if !config.http.contains(&SDK_DEFAULT) {
         config.http.push(SDK_DEFAULT);
     }

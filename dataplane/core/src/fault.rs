@@ -22,9 +22,6 @@ pub enum Side {
 pub enum Retry {
     /// The answer would be the same.
     Never,
-    /// A reused connection had gone stale before the request was taken: again on a fresh one, free of the
-    /// budget.
-    OnFresh,
     /// The upstream certainly did no work: elsewhere, within the retry budget.
     Elsewhere,
     /// The upstream may have done work: elsewhere only where the route's fallback is `on-error`.
@@ -82,7 +79,7 @@ pub enum Kind {
     Tls,
     /// The connection ended before a response head.
     Reset,
-    /// HTTP/2 REFUSED_STREAM or GOAWAY before the request was taken.
+    /// HTTP/2 REFUSED_STREAM: the request was not taken.
     Refused,
     /// No head, or no first token, in time.
     FirstTokenTimeout,

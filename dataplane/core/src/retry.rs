@@ -33,7 +33,6 @@ impl Balance {
 pub fn verdict(fault: Fault, fallback: Fallback) -> Again {
     match (fault.retry, fallback) {
         (Retry::Never, _) => Again::No,
-        (Retry::OnFresh, _) => Again::OnFresh,
         (_, Fallback::Never) => Again::No,
         (Retry::Elsewhere, _) => Again::WithinBudget,
         (Retry::ElsewhereAtCost, Fallback::OnError) => Again::WithinBudget,
@@ -44,8 +43,6 @@ pub fn verdict(fault: Fault, fallback: Fallback) -> Again {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Again {
     No,
-    /// The same offer on a fresh connection; free.
-    OnFresh,
     /// The next offer of the plan, if the budget allows.
     WithinBudget,
 }

@@ -53,6 +53,9 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
         http.push(bound[0].local_addr().map_err(|error| cannot_listen(*address, &error))?);
         bound.into_iter().zip(&mut sockets).for_each(|(socket, own)| own.push(socket));
     }
+    if listen::is_taken(shared.config.admin) {
+        return Err(cannot_listen(shared.config.admin, &io::ErrorKind::AddrInUse.into()));
+    }
     let admin =
         listen::bind(shared.config.admin, 1).map_err(|error| cannot_listen(shared.config.admin, &error))?;
     let admin_address = admin[0].local_addr().map_err(|error| cannot_listen(shared.config.admin, &error))?;

@@ -144,6 +144,10 @@ async fn begin(
         let first = first_events(&mut body, &mut reader).await?;
         return Ok((status, headers, Rest::Events(Box::new(Flow { first, reader, body }))));
     }
+    if !status.is_success() {
+        // A refusal is no work: nothing is billed for it.
+        charge.set_usage(Usage::default());
+    }
     let mut reader = BodyReader::new();
     let (first, is_whole) = collect(&mut body, WHOLE_BYTES_MAX, |piece| reader.push(piece)).await?;
     if !is_whole {

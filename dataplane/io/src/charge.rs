@@ -76,7 +76,14 @@ impl Charge {
 
     /// Replaces what is known of the tokens used.
     pub fn set_usage(&mut self, usage: Usage) {
-        self.usage = usage;
+        // A count no model reaches is a mistake of whoever reports it, and must not spoil the sums.
+        self.usage = Usage {
+            input: usage.input.min(TOKENS_MAX),
+            cached_input: usage.cached_input.min(TOKENS_MAX),
+            output: usage.output.min(TOKENS_MAX),
+            reasoning: usage.reasoning.min(TOKENS_MAX),
+            estimated: usage.estimated,
+        };
     }
 
     /// At the offer's price, so far.
@@ -142,3 +149,6 @@ impl Drop for Charge {
 fn adapter_cell(held: &Hold, offer: OfferId) -> &Arc<AdapterCell> {
     &held.adapters[held.table.offer(offer).adapter.0 as usize]
 }
+
+/// Of one kind, for one request: a thousand times the longest context there is.
+const TOKENS_MAX: u64 = 1 << 32;

@@ -27,6 +27,8 @@ pub struct Order<'a> {
     pub tenant: TenantId,
     pub path: Path,
     pub streamed: bool,
+    /// Nothing else wakes this exchange when time is up: it runs in a task that is not its connection's.
+    pub is_apart: bool,
     /// Taken by the last attempt, copied by those before it.
     pub headers: HeaderMap,
     /// The body for one offer.
@@ -60,6 +62,7 @@ pub async fn drive(
     let mut slots = (pin!(None), pin!(None));
     let mut won: Option<Begun> = None;
     let mut escalations = 0;
+    let mut closing = pin!(closing(worker, order.is_apart));
     let mut timer = pin!(sleep_until(clock::instant(exchange.deadline())));
     loop {
         match exchange.poll_action(clock::now()) {
@@ -85,7 +88,9 @@ pub async fn drive(
             Action::Relay { .. } => return Ok(won.expect("only an attempt that is ready is relayed")),
             Action::Answer(fault) => return Err(fault),
             Action::Wait { until } => {
-                let event = poll_fn(|cx| poll_event(cx, worker, &mut slots, timer.as_mut(), until)).await;
+                let event =
+                    poll_fn(|cx| poll_event(cx, worker, &mut slots, timer.as_mut(), closing.as_mut(), until))
+                        .await;
                 let failed = match event {
                     Event::Ended(slot, Ok(begun)) => {
                         won = Some(begun);
@@ -93,9 +98,9 @@ pub async fn drive(
                         None
                     }
                     Event::Ended(slot, Err(fault)) => Some((slot, fault)),
-                    Event::Time => exchange.on_time(clock::now()).inspect(|(slot, _)| {
+                    Event::Time => exchange.on_time(clock::now()).inspect(|(slot, fault)| {
                         // Order: relaxed. Set and read by one task.
-                        late[*slot as usize].store(true, Ordering::Relaxed);
+                        late[*slot as usize].store(fault.is_upstream_failure(), Ordering::Relaxed);
                     }),
                     Event::Closing => return Err(Fault::proxy(Kind::Draining)),
                 };
@@ -117,6 +122,15 @@ pub async fn drive(
             }
         }
     }
+}
+
+/// Until this data plane is out of time; for ever where the connection's own watch wakes the exchange.
+async fn closing(worker: &Worker, is_apart: bool) {
+    if !is_apart {
+        return std::future::pending().await;
+    }
+    // A sender that is gone means the process is ending: the same.
+    let _ = worker.shared.phases().wait_for(|phase| *phase >= Phase::Closing).await;
 }
 
 fn spend(worker: &Worker, granted: bool) -> bool {
@@ -152,6 +166,7 @@ fn poll_event<F: Future<Output = Result<Begun, Fault>>>(
     worker: &Worker,
     slots: &mut Slots<'_, F>,
     mut timer: Pin<&mut Sleep>,
+    closing: Pin<&mut impl Future<Output = ()>>,
     until: Moment,
 ) -> Poll<Event> {
     if let Poll::Ready(ended) = poll_slot(cx, slots.0.as_mut()) {
@@ -160,7 +175,7 @@ fn poll_event<F: Future<Output = Result<Begun, Fault>>>(
     if let Poll::Ready(ended) = poll_slot(cx, slots.1.as_mut()) {
         return Poll::Ready(Event::Ended(Slot::Second, ended));
     }
-    if worker.shared.is_past(Phase::Closing) {
+    if worker.shared.is_past(Phase::Closing) || closing.poll(cx).is_ready() {
         return Poll::Ready(Event::Closing);
     }
     let due = clock::instant(until);

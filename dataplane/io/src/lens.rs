@@ -33,6 +33,8 @@ pub struct Told {
     /// The text so far, as it stands between the quotes of JSON; at most `TEXT_BYTES_MAX`.
     pub text: Vec<u8>,
     pub cost_max: Option<Picodollars>,
+    /// Tokens of the prompt, until the upstream says.
+    pub input_estimate: u64,
     /// Of the plan's dearest other candidate.
     pub dearest: Option<Price>,
     pub escalations: u32,
@@ -122,7 +124,8 @@ impl Told {
         if text.len() > TEXT_BYTES_MAX {
             return Err(Fault::upstream(Kind::Garbled, Retry::Never));
         }
-        let so_far = Usage { output: progress.tokens_received, ..Usage::default() };
+        let so_far =
+            Usage { input: self.input_estimate, output: progress.tokens_received, ..Usage::default() };
         match self.cost_max {
             // The upstream was told the most it may write; one that writes on is stopped here.
             Some(most) if so_far.cost(&charge.offer().price) > most => {

@@ -33,7 +33,8 @@ fn open(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 
 /// Whether somebody else serves at `address`: sharing a port is for the workers of one process.
 pub fn is_taken(address: SocketAddr) -> bool {
-    address.port() != 0 && std::net::TcpListener::bind(address).is_err()
+    let bound = std::net::TcpListener::bind(address);
+    address.port() != 0 && bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
 }
 
 /// Held by whatever must be done before the process may end.

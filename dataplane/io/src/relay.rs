@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dataplane_core::dialect::rope::Rope;
+use dataplane_core::exchange::deadline_fault;
 use dataplane_core::fault::{Fault, Kind, Retry};
 use proto_core::units::Moment;
 use tokio::time::{Sleep, sleep_until};
@@ -35,6 +36,7 @@ pub struct Relay {
     timing: Timing,
     idle: Duration,
     deadline: Moment,
+    is_callers_deadline: bool,
     last_piece_at: Moment,
     timer: Option<Pin<Box<Sleep>>>,
     state: State,
@@ -68,11 +70,24 @@ pub struct Parts {
     pub timing: Timing,
     pub idle: Duration,
     pub deadline: Moment,
+    /// The deadline is the caller's wish and says nothing about the upstream.
+    pub is_callers_deadline: bool,
 }
 
 impl Relay {
     pub fn new(parts: Parts) -> Relay {
-        let Parts { worker, body, lens, first, charge, input_estimate, timing, idle, deadline } = parts;
+        let Parts {
+            worker,
+            body,
+            lens,
+            first,
+            charge,
+            input_estimate,
+            timing,
+            idle,
+            deadline,
+            is_callers_deadline,
+        } = parts;
         Relay {
             worker,
             body,
@@ -83,6 +98,7 @@ impl Relay {
             timing,
             idle,
             deadline,
+            is_callers_deadline,
             last_piece_at: clock::now(),
             timer: None,
             state: State::Flowing,
@@ -148,6 +164,10 @@ impl Relay {
         if self.worker.shared.is_past(Phase::Closing) {
             return Poll::Ready(Err(Fault::proxy(Kind::Draining)));
         }
+        // Looked at with every piece too: a client that reads slowly keeps the upstream always ahead.
+        if self.last_piece_at >= self.deadline {
+            return Poll::Ready(Err(deadline_fault(self.is_callers_deadline)));
+        }
         match self.body.poll_data(cx) {
             Poll::Ready(Some(Ok(piece))) => {
                 self.last_piece_at = clock::now();
@@ -172,7 +192,7 @@ impl Relay {
             ready!(timer.as_mut().poll(cx));
             let now = clock::now();
             if now >= self.deadline {
-                return Poll::Ready(Fault::upstream(Kind::DeadlineExceeded, Retry::Never));
+                return Poll::Ready(deadline_fault(self.is_callers_deadline));
             }
             if now >= due {
                 return Poll::Ready(Fault::upstream(Kind::IdleTimeout, Retry::Never));

@@ -106,7 +106,7 @@ impl Caller {
     }
 
     pub fn request(&self, method: Method, path: &str, body: Bytes) -> Request<Full<Bytes>> {
-        let mut request = Request::builder().method(method).uri(path).header("host", "atp.test");
+        let mut request = Request::builder().method(method).uri(path).header("host", "localhost");
         for (name, value) in &self.headers {
             request = request.header(*name, value);
         }

@@ -55,6 +55,8 @@ pub struct Terms {
     pub attempts_max: u8,
     /// An answer without a stream has no first token: only the total counts.
     pub streamed: bool,
+    /// The total is the caller's own wish: running out of it says nothing about the upstream.
+    pub is_callers_deadline: bool,
     /// Start the next of the plan too, where no first token has come by then. Only where the caller sent an
     /// SLO.
     pub escalate_after: Option<Duration>,
@@ -159,6 +161,8 @@ impl Exchange {
     pub fn on_refused(&mut self, slot: Slot, fault: Fault) {
         self.attempts = self.attempts.saturating_sub(1);
         self.end(slot, fault);
+        // Beside a running attempt it would have been an escalation; it never was one.
+        self.escalations -= u8::from(self.running().is_some());
         self.wants_start = true;
     }
 
@@ -193,7 +197,7 @@ impl Exchange {
         if now >= self.deadline {
             self.next = self.plan.offers.len();
             let slot = self.running()?;
-            return Some((slot, Fault::upstream(Kind::DeadlineExceeded, Retry::Never)));
+            return Some((slot, deadline_fault(self.terms.is_callers_deadline)));
         }
         if self.escalate_at.is_some_and(|at| now >= at) {
             self.escalate_at = None;
@@ -264,6 +268,14 @@ impl Slot {
             Slot::First => Slot::Second,
             Slot::Second => Slot::First,
         }
+    }
+}
+
+/// Of an exchange that ran out of its total.
+pub fn deadline_fault(is_callers: bool) -> Fault {
+    match is_callers {
+        true => Fault::proxy(Kind::DeadlineExceeded),
+        false => Fault::upstream(Kind::DeadlineExceeded, Retry::Never),
     }
 }
 

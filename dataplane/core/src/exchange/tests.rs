@@ -17,6 +17,7 @@ const TERMS: Terms = Terms {
     fallback: Fallback::OnRefusal,
     attempts_max: 3,
     streamed: true,
+    is_callers_deadline: false,
     escalate_after: None,
 };
 

@@ -21,7 +21,7 @@ use proto_core::units::{Permille, Picodollars};
 use tokio::sync::oneshot;
 
 use super::answer::{AnswerBody, Trailers};
-use super::completions::{blame, deadline, prompt_bytes};
+use super::completions::{blame, deadline, prompt_bytes, timeouts};
 use super::headers;
 use super::http::{Arrived, held, identify, refused};
 use super::intake::{self, Intake};
@@ -164,13 +164,13 @@ impl Asking {
         caller_deadline: Option<Duration>,
     ) {
         let row = self.held.table.route(self.route);
-        let mut timeout = row.timeout;
-        timeout.total = caller_deadline.map_or(timeout.total, |wanted| wanted.min(timeout.total));
+        let (timeout, is_callers_deadline) = timeouts(row.timeout, caller_deadline);
         let terms = Terms {
             timeout,
             fallback: row.fallback,
             attempts_max: row.retry.attempts,
             streamed: true,
+            is_callers_deadline,
             escalate_after: self.head.ask.latency_slo_ms.map(escalate_after),
         };
         let mut exchange = Exchange::new(self.plan.clone(), terms, self.timing.arrived);
@@ -187,6 +187,7 @@ impl Asking {
             tenant: self.tenant,
             path: Path::ChatCompletions,
             streamed: true,
+            is_apart: true,
             headers,
             body: &body,
         };
@@ -202,7 +203,7 @@ impl Asking {
         if outcome.is_err() {
             blame(&mut telling, &self.held, &exchange);
         }
-        match outcome.and_then(|begun| self.relay(begun, &exchange, &mut telling, timeout.idle)) {
+        match outcome.and_then(|begun| self.relay(begun, &exchange, &mut telling, &terms)) {
             Ok(relay) => pump::run(pump, relay, telling, Trailers::Unwanted).await,
             Err(fault) => match unsaid {
                 Some(said) => drop(said.send(Err(fault))),
@@ -220,7 +221,7 @@ impl Asking {
         begun: Begun,
         exchange: &Exchange,
         telling: &mut Telling,
-        idle: Duration,
+        terms: &Terms,
     ) -> Result<Relay, Fault> {
         let Begun { status, mut charge, first_byte_at, rest, .. } = begun;
         self.timing.on_first_byte(&self.worker, first_byte_at);
@@ -244,6 +245,7 @@ impl Asking {
             seq: 0,
             text: Vec::new(),
             cost_max: self.head.ask.max_cost,
+            input_estimate: estimated_input(prompt_bytes(&self.head)),
             dearest: self.dearest(),
             escalations: u32::from(exchange.escalations()),
             cluster_hint: self.cluster_hint,
@@ -262,8 +264,9 @@ impl Asking {
             charge,
             input_estimate: estimated_input(prompt_bytes(&self.head)),
             timing: self.timing,
-            idle,
+            idle: terms.timeout.idle,
             deadline: exchange.deadline(),
+            is_callers_deadline: terms.is_callers_deadline,
         }))
     }
 

@@ -23,6 +23,8 @@ use super::headers::{
 use super::http::{Arrived, held, identify, refused};
 use super::intake::{self, Intake};
 use super::{Peer, pump};
+use proto_core::model::Timeout;
+
 use crate::attempt::{self, Begun, Flow, Rest};
 use crate::charge::Charge;
 use crate::drive::{Order, Unwatched, drive};
@@ -74,15 +76,13 @@ async fn exchange(
     let (held, head) = (&decided.held, &decided.head);
     let trailers = wants_trailers(&headers);
     let row = held.table.route(decided.route);
-    let mut timeout = row.timeout;
-    if let Some(wanted) = deadline(&headers) {
-        timeout.total = timeout.total.min(wanted);
-    }
+    let (timeout, is_callers_deadline) = timeouts(row.timeout, deadline(&headers));
     let terms = Terms {
         timeout,
         fallback: row.fallback,
         attempts_max: row.retry.attempts,
         streamed: head.stream,
+        is_callers_deadline,
         escalate_after: None,
     };
     for_upstream(&mut headers, &request_id);
@@ -99,6 +99,7 @@ async fn exchange(
         tenant: decided.tenant,
         path,
         streamed: head.stream,
+        is_apart: peer.is_h2,
         headers,
         body: &|offer| splice::for_upstream(&body, head, &offer.upstream_json),
     };
@@ -113,6 +114,7 @@ async fn exchange(
         overhead_us,
         timing,
         idle: timeout.idle,
+        is_callers_deadline,
         input_estimate: estimated_input(prompt_bytes(head)),
         trailers,
         telling: telling.clone(),
@@ -153,6 +155,7 @@ struct Answering<'a> {
     overhead_us: u64,
     timing: Timing,
     idle: Duration,
+    is_callers_deadline: bool,
     input_estimate: u64,
     trailers: bool,
     telling: Telling,
@@ -218,6 +221,7 @@ impl Answering<'_> {
             timing: self.timing,
             idle: self.idle,
             deadline: exchange.deadline(),
+            is_callers_deadline: self.is_callers_deadline,
         });
         if !is_shared {
             return AnswerBody::relayed(relay, self.telling, trailers);
@@ -234,6 +238,13 @@ pub fn prompt_bytes(head: &Head) -> u64 {
 
 fn wants_trailers(headers: &HeaderMap) -> bool {
     headers.get(TE).is_some_and(|te| te.to_str().is_ok_and(|te| te.contains("trailers")))
+}
+
+/// The route's, no longer than the caller wants; true where it is the caller who wants it shorter.
+pub fn timeouts(mut timeout: Timeout, wanted: Option<Duration>) -> (Timeout, bool) {
+    let is_callers = wanted.is_some_and(|wanted| wanted < timeout.total);
+    timeout.total = wanted.unwrap_or(timeout.total).min(timeout.total);
+    (timeout, is_callers)
 }
 
 /// The caller's own deadline; what is no number is as good as absent.

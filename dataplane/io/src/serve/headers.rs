@@ -56,7 +56,8 @@ pub fn for_caller(headers: &mut HeaderMap) {
 
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
     // What `connection` names is hop by hop too.
-    if let Some(named) = headers.remove(CONNECTION) {
+    let named: ArrayVec<HeaderValue, 8> = headers.get_all(CONNECTION).iter().take(8).cloned().collect();
+    for named in named {
         for name in named.as_bytes().split(|byte| *byte == b',') {
             if let Ok(name) = HeaderName::from_bytes(name.trim_ascii()) {
                 headers.remove(name);

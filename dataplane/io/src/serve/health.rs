@@ -90,14 +90,16 @@ pub fn readiness(shared: &Shared) -> Value {
 /// What is known of each adapter: its breaker and what is in flight.
 pub fn adapters(shared: &Shared) -> Value {
     let Some(served) = shared.tables.peek() else { return json!([]) };
-    let rows = served.table.adapters.iter().zip(&served.adapters).enumerate();
-    let list = rows.map(|(at, (row, cell))| {
-        let offers = served.table.offers.iter().zip(&served.offers);
-        let own = offers.filter(|(offer, _)| offer.adapter.0 as usize == at).map(|(_, cell)| cell);
-        let (requests, failures) =
-            own.flat_map(|cell| cell.tallies.iter()).fold((0, 0), |(requests, failures), tally| {
-                (requests + tally.requests.value(), failures + tally.failures.value())
-            });
+    let mut counts = vec![(0u64, 0u64); served.table.adapters.len()];
+    for (offer, cell) in served.table.offers.iter().zip(&served.offers) {
+        let (requests, failures) = &mut counts[offer.adapter.0 as usize];
+        for tally in &cell.tallies {
+            *requests += tally.requests.value();
+            *failures += tally.failures.value();
+        }
+    }
+    let rows = served.table.adapters.iter().zip(&served.adapters).zip(counts);
+    let list = rows.map(|((row, cell), (requests, failures))| {
         let breaker = cell.breaker.now();
         let error_rate = if requests == 0 { Value::Null } else { json!(failures as f64 / requests as f64) };
         json!({

@@ -19,7 +19,7 @@ use tonic::{Request, Streaming};
 use super::kept::Kept;
 use super::{Installer, Refusal};
 use crate::config::ControlTls;
-use crate::{explain, upstream};
+use crate::{clock, explain, upstream};
 
 /// Keeps a stream to the control plane until the process ends.
 pub async fn follow(installer: Installer, way: Way) {
@@ -39,11 +39,16 @@ pub async fn follow(installer: Installer, way: Way) {
         match follower.connect(&way).await {
             Ok(stream) => {
                 tracing::info!(url = %way.url, "connected to the control plane");
-                (wait, was_up) = (RETRY_FIRST, true);
+                was_up = true;
+                let begun = clock::now();
                 follower.installer.set_source_ok(true);
                 let ended = follower.run(stream).await;
                 follower.installer.set_source_ok(false);
                 follower.subscriber.on_disconnected();
+                // One that ends as soon as it is opened is no sign of health.
+                if clock::now() - begun > RETRY_LAST {
+                    wait = RETRY_FIRST;
+                }
                 tracing::warn!(url = %way.url, reason = %ended, "the control plane is gone; serving on");
             }
             Err(reason) if was_up => {

@@ -12,6 +12,7 @@ use super::Installer;
 pub async fn follow(mut installer: Installer, path: PathBuf) {
     let mut last = None;
     let mut number = 0;
+    let mut settling = None;
     let mut ticks = tokio::time::interval(LOOK_EVERY);
     loop {
         ticks.tick().await;
@@ -38,6 +39,13 @@ pub async fn follow(mut installer: Installer, path: PathBuf) {
         if last.as_ref().is_some_and(|last| last.as_ref() == Some(&content)) {
             continue;
         }
+        // A file that is being written is not read half: it counts once two looks see the same. At a start there is
+        // nothing to lose by serving at once.
+        if number > 0 && settling.as_ref() != Some(&content) {
+            settling = Some(content);
+            continue;
+        }
+        settling = None;
         number += 1;
         let is_served = install(&mut installer, &path, number, &content);
         installer.set_source_ok(is_served);
@@ -58,6 +66,11 @@ fn install(installer: &mut Installer, path: &std::path::Path, number: u64, conte
     };
     let Parsed { documents, warnings } = parsed;
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    if documents.is_empty() && number > 1 {
+        tracing::error!(%file, "holds no resource; what was served before still is");
+        installer.on_refused();
+        return false;
+    }
     match installer.install(0, number, &documents) {
         Ok(()) => true,
         Err(refusals) => {

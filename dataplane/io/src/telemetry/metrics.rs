@@ -92,8 +92,9 @@ fn path(page: &mut Page, tallies: &[&WorkerTally]) {
 }
 
 fn process(page: &mut Page, shared: &Shared, tallies: &[&WorkerTally]) {
-    let open =
-        sum(tallies, |tally| &tally.connections_opened) - sum(tallies, |tally| &tally.connections_closed);
+    // The ends first: a connection that comes and goes in between must not count as fewer than none.
+    let closed = sum(tallies, |tally| &tally.connections_closed);
+    let open = sum(tallies, |tally| &tally.connections_opened).saturating_sub(closed);
     page.gauge("atp_connections_open", "Connections now.", open as f64);
     // Order: relaxed, numbers for people.
     let (taken, refused, fresh_at) = (

@@ -98,7 +98,8 @@ async fn http2_over<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(io: I) -
 const CONNECT_WAIT: Duration = Duration::from_secs(5);
 /// The head of an answer, or one read of its body.
 const HTTP1_BUFFER_BYTES: usize = 64 * 1024;
-const HTTP2_STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+/// All streams of a connection together fit its window: none can take it from the others.
+const HTTP2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 /// Half of it bounds unread small frames before the HTTP/2 library gives up the whole connection, so it is
 /// wide.
 const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;

@@ -82,11 +82,18 @@ impl Echo {
     }
 
     fn speak(&self, path: Path, asked: &Asked) -> Answer {
+        if path == Path::Embeddings && asked.input.as_array().is_some_and(|inputs| inputs.len() > INPUTS_MAX)
+        {
+            let message = format!("at most {INPUTS_MAX} inputs are taken at once");
+            let error =
+                json!({"message": message, "type": "invalid_request_error", "param": "input", "code": null});
+            return self.whole(StatusCode::BAD_REQUEST, &json!({ "error": error }));
+        }
         if path == Path::Embeddings {
             return self.whole(StatusCode::OK, &embeddings(asked));
         }
         let told = asked.told(path);
-        let most = asked.max_completion_tokens.or(asked.max_tokens).unwrap_or(u64::MAX);
+        let most = asked.max_completion_tokens.or(asked.max_tokens).unwrap_or(WORDS_MAX).min(WORDS_MAX);
         let mut words: Vec<&str> = told.split_whitespace().collect();
         let is_cut = words.len() as u64 > most;
         words.truncate(usize::try_from(most).unwrap_or(usize::MAX));
@@ -306,6 +313,10 @@ fn joined(mut rope: Rope) -> Vec<u8> {
     whole
 }
 
+/// Of one answer: events are made before they are sent.
+const WORDS_MAX: u64 = 10_000;
+/// As OpenAI's own limit.
+const INPUTS_MAX: usize = 2048;
 /// Deterministic: an echo has no date of birth.
 const CREATED: u64 = 0;
 

@@ -164,7 +164,9 @@ impl Judge {
         if let Some(Span { start, end }) = reading.text {
             text(&data[start as usize + 1..end as usize - 1]);
         }
-        let is_usage_only = usage.is_some() && !reading.has_choices && !reading.is_error;
+        // OpenAI's usage event has no choices; some servers repeat one that is over, with nothing in it.
+        let is_over = progress.is_finished() && reading.finished == 0 && !reading.has_token;
+        let is_usage_only = usage.is_some() && (!reading.has_choices || is_over) && !reading.is_error;
         if self.drop_usage && is_usage_only { Verdict::Drop } else { Verdict::Forward }
     }
 }
