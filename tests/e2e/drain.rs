@@ -2,7 +2,7 @@
 
 use tokio::net::TcpStream;
 
-use crate::kit::{Atp, Caller, Folder, adapter, mock, until};
+use crate::kit::{Atp, Caller, Folder, adapter, h2, mock, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sigterm_lets_streams_finish_takes_no_new_connection_and_exits_with_zero() {
@@ -79,4 +79,27 @@ async fn a_post_to_drain_does_what_sigterm_does() {
     let mut data = Atp::of_file_with(&folder, &resources, "drain: { delay_ms: 0, grace_ms: 200 }\n").await;
     assert_eq!(Caller::new(data.admin).post("/drain", "").await.status, 202);
     assert_eq!(data.ended().await, Some(0));
+}
+
+/// Nothing moves on these connections, so nothing but the drain itself can wake them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn quiet_connections_do_not_hold_up_the_end_and_those_who_wait_are_told() {
+    let (folder, mock) = (Folder::new(), mock().await);
+    let resources = adapter("a", &mock.url(), &["m", "m--hang"]);
+    let mut data = Atp::of_file_with(&folder, &resources, "drain: { delay_ms: 100, grace_ms: 300 }\n").await;
+    let idle = TcpStream::connect(data.clients).await.expect("it listens");
+    let caller = Caller::new(data.clients);
+    let mut second = h2(data.clients).await;
+    let waiting = caller.chat("m--hang");
+    let waiting_on_h2 = async { second.chat("m--hang", false).await.whole().await };
+    let leave = async {
+        until("both to arrive upstream", async || mock.model("m--hang").requests == 2).await;
+        data.signal("-TERM");
+    };
+    let (over_http1, over_h2, ()) = tokio::join!(waiting, waiting_on_h2, leave);
+    assert_eq!((over_http1.status, over_http1.code().as_str()), (503, "draining"));
+    assert_eq!((over_h2.status, over_h2.code().as_str()), (503, "draining"));
+    assert_eq!(data.ended().await, Some(0));
+    assert!(!data.said().contains("did not end in time"), "{}", data.said());
+    drop(idle);
 }

@@ -2,7 +2,7 @@
 
 use loadtest::mock::{MockConfig, serve};
 
-use crate::kit::{Atp, Caller, Folder, Page, adapter, mock, route, until};
+use crate::kit::{Atp, Caller, Folder, Page, adapter, adapter_at, mock, route, until};
 
 /// An address that refuses connections.
 pub fn dead_url() -> String {
@@ -152,6 +152,27 @@ async fn a_callers_own_deadline_is_kept() {
     let answer = Caller::new(data.clients).with("x-atp-deadline-ms", "150").chat("m--hang").await;
     assert_eq!((answer.status, &*answer.code()), (504, "deadline_exceeded"));
     until("the upstream to be told", async || mock.model("m--hang").cancelled == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn impatient_callers_do_not_take_an_adapter_from_the_patient() {
+    let (folder, mock) = (Folder::new(), mock().await);
+    let data = Atp::of_file(&folder, &adapter("a", &mock.url(), &["m", "m--hang"])).await;
+    let caller = Caller::new(data.clients);
+    for _ in 0..8 {
+        assert_eq!(caller.with("x-atp-deadline-ms", "20").chat("m--hang").await.status, 504);
+    }
+    assert_eq!(caller.chat("m").await.status, 200, "eight deadlines of a caller's own trip no breaker");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_upstream_refuses_is_not_billed() {
+    let (folder, mock) = (Folder::new(), mock().await);
+    let models = ["m--status-400"];
+    let resources = adapter_at("a", &mock.url(), &models, "{ in: 100, out: 100 }");
+    let data = Atp::of_file(&folder, &resources).await;
+    let answer = Caller::new(data.clients).chat("m--status-400").await;
+    assert_eq!((answer.status, answer.header("x-atp-cost-usd-micros")), (400, "0"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -49,10 +49,18 @@ pub async fn connection(worker: Arc<Worker>, mut stream: TcpStream, is_loopback:
     // Answers leave when they are written, not when more might follow.
     let _ = stream.set_nodelay(true);
     let mut prefix = [0; PREFIX_BYTES];
-    let Ok(Ok(read)) = timeout(HEAD_WAIT, read_prefix(&mut stream, &mut prefix)).await else {
+    let mut phases = worker.shared.phases();
+    let first = tokio::select! {
+        biased;
+        first = timeout(HEAD_WAIT, read_prefix(&mut stream, &mut prefix)) => first,
+        // Who has said nothing yet loses nothing.
+        _ = phases.wait_for(|phase| *phase >= Phase::Draining) => return,
+    };
+    let Ok(Ok(read)) = first else {
         worker.tally.connections_cut_slow.one();
         return;
     };
+    drop(phases);
     if read == 0 {
         return;
     }
