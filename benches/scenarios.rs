@@ -175,6 +175,7 @@ fn exchange(fixture: &Fixture, random: u64) -> (Rope, Picodollars) {
         fallback: row.fallback,
         attempts_max: row.retry.attempts,
         streamed: false,
+        is_callers_deadline: false,
         escalate_after: None,
     };
     held.routes[plan.route.0 as usize].retries.on_request(row.retry.budget);
