@@ -122,8 +122,8 @@ where
             if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
                 return Poll::Ready(Some(ended));
             }
-            // The watch wakes this very task once a change of phase: registered once while serving, so that no watch is
-            // polled for a request, and again with each change after that.
+            // The watch wakes this very task once a change of phase: registered once while serving, so that
+            // no watch is polled for a request, and again with each change after that.
             if !is_watching || worker.shared.is_past(Phase::Leaving) {
                 is_watching = true;
                 return draining.as_mut().poll(cx).map(|_| None);

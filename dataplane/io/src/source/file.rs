@@ -39,8 +39,8 @@ pub async fn follow(mut installer: Installer, path: PathBuf) {
         if last.as_ref().is_some_and(|last| last.as_ref() == Some(&content)) {
             continue;
         }
-        // A file that is being written is not read half: it counts once two looks see the same. At a start there is
-        // nothing to lose by serving at once.
+        // A file that is being written is not read half: it counts once two looks see the same. At a start
+        // there is nothing to lose by serving at once.
         if number > 0 && settling.as_ref() != Some(&content) {
             settling = Some(content);
             continue;
