@@ -104,7 +104,7 @@ pub struct WorkerTally {
     /// Ended for what the client did: no header in time, a stalled write, a flood of control frames.
     pub connections_cut_slow: Counter,
     pub connections_cut_flood: Counter,
-    /// Connections that ended in a bug of ours.
+    /// Connections that ended in a bug of ours; not tasks beside them (HTTP/2 streams, pumps, asks).
     pub panics: Counter,
     pub requests_started: Counter,
     /// By operation and hundreds of the status, 1 to 5.

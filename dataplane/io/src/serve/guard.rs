@@ -116,7 +116,8 @@ impl Guarded {
         if self.preface_bytes > 0 {
             self.preface_bytes = self.preface_bytes.saturating_sub(bytes.len());
             if self.preface_bytes == 0 {
-                // From here HTTP/2 has deadlines of its own: pings, and one a stream.
+                // From here HTTP/2 has pings, and a deadline for each body that arrives. None for an answer
+                // whose client keeps its window closed: that is held, within its bounds, while pings come back.
                 self.stage.on_body();
             }
         }

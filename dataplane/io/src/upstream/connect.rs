@@ -1,4 +1,4 @@
-//! A fresh connection: name, TCP, TLS, handshake; each within its share of one deadline.
+//! A fresh connection: name, TCP, TLS, handshake; all within one deadline.
 
 use std::sync::Arc;
 use std::time::Duration;
