@@ -117,7 +117,7 @@ impl Guarded {
             self.preface_bytes = self.preface_bytes.saturating_sub(bytes.len());
             if self.preface_bytes == 0 {
                 // From here HTTP/2 has pings, and a deadline for each body that arrives. None for an answer
-                // whose client keeps its window closed: that is held, within its bounds, while pings come back.
+                // whose client keeps its window closed: it is held, within bounds, while pings come back.
                 self.stage.on_body();
             }
         }
