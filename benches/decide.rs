@@ -5,7 +5,7 @@ use criterion::Criterion;
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
-    for scenario in benches::SCENARIOS {
+    for scenario in benches::SCENARIOS.iter().chain(benches::RIVALS) {
         let mut step = scenario.ready();
         criterion.bench_function(scenario.name, |bencher| bencher.iter(&mut step));
     }

@@ -9,10 +9,14 @@ use dataplane_state::tally::WorkerTally;
 use proto_core::parse::{Source, documents, set};
 use sha2::{Digest, Sha256};
 
+use crate::admission::Admission;
+
 /// One data plane's shared state as one worker sees it.
 pub struct Fixture {
     pub tables: Tables<Snapshot>,
     pub tally: WorkerTally,
+    /// Of one tenant and one upstream.
+    pub admission: Admission,
     /// SHA-256 of [`KEY`].
     pub key: [u8; 32],
     pub body: Bytes,
@@ -29,7 +33,8 @@ impl Fixture {
         tables.swap(Registry::new(workers).bind(1, 1, table));
         let key = Sha256::digest(KEY.as_bytes()).into();
         let (body, answer) = (chat_body(MODEL_OF_TWO, false), answer_500());
-        Fixture { tables, tally: WorkerTally::default(), key, body, answer }
+        let (tally, admission) = (WorkerTally::default(), Admission::new());
+        Fixture { tables, tally, admission, key, body, answer }
     }
 }
 

@@ -4,13 +4,19 @@
 //!
 //! Nothing here knows a clock: moments are arguments, as in the product.
 
+mod admission;
 mod fixture;
+mod frames;
 mod scenarios;
+mod waiting;
 
+pub use admission::Admission;
 pub use fixture::{
     Fixture, KEY, MODEL, MODEL_OF_TWO, ROUTES, TENANT_KEYS, answer_500, chat_body, event, resources,
 };
-pub use scenarios::{SCENARIOS, Scenario, Step, scenario};
+pub use frames::of_1_kib as frame_of_1_kib;
+pub use scenarios::{RIVALS, SCENARIOS, Scenario, Step, scenario};
+pub use waiting::Full;
 
 /// How a bench with a main of its own was called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -16,7 +16,10 @@ use dataplane_core::table::Table;
 use dataplane_state::tally::Operation;
 use proto_core::units::{Moment, Permille, Picodollars};
 
+use crate::admission;
 use crate::fixture::{Fixture, MODEL_OF_TWO, chat_body, event};
+use crate::frames;
+use crate::waiting;
 
 /// Once through a scenario.
 pub type Step = Box<dyn FnMut()>;
@@ -24,6 +27,8 @@ pub type Step = Box<dyn FnMut()>;
 /// Something on the path that is measured by itself.
 pub struct Scenario {
     pub name: &'static str,
+    /// What one step may take from the heap.
+    pub allocations: u64,
     make: fn() -> Step,
 }
 
@@ -36,23 +41,50 @@ impl Scenario {
     }
 }
 
+/// Takes nothing from the heap.
+const fn deciding(name: &'static str, make: fn() -> Step) -> Scenario {
+    making(name, 0, make)
+}
+
+/// Has something to show for what it takes.
+const fn making(name: &'static str, allocations: u64, make: fn() -> Step) -> Scenario {
+    Scenario { name, allocations, make }
+}
+
 /// The scenario of that name.
 pub fn scenario(name: &str) -> Option<&'static Scenario> {
-    SCENARIOS.iter().find(|scenario| scenario.name == name)
+    SCENARIOS.iter().chain(RIVALS).find(|scenario| scenario.name == name)
 }
 
 pub const SCENARIOS: &[Scenario] = &[
-    Scenario { name: "scan_chat_1400_bytes", make: scan },
-    Scenario { name: "identify_find_plan_100_routes", make: plan },
-    Scenario { name: "splice_model_and_usage", make: splice },
-    Scenario { name: "read_answer_500_bytes", make: read_answer },
-    Scenario { name: "stream_event", make: stream_event },
-    Scenario { name: "snapshot_load", make: load },
-    Scenario { name: "permit_and_back", make: permits },
-    Scenario { name: "breaker_pass_and_success", make: breaker },
-    Scenario { name: "retry_budget_earn", make: budget },
-    Scenario { name: "tally_answer", make: tally },
-    Scenario { name: "decide_and_account", make: decide_and_account },
+    deciding("scan_chat_1400_bytes", scan),
+    deciding("identify_find_plan_100_routes", plan),
+    deciding("splice_model_and_usage", splice),
+    deciding("read_answer_500_bytes", read_answer),
+    deciding("stream_event", stream_event),
+    deciding("snapshot_load", load),
+    deciding("permit_and_back", permits),
+    deciding("windows_and_permit_and_back", admission::windows_and_permit),
+    deciding("budgets_and_back", admission::budgets),
+    deciding("estimate_and_learn", admission::estimate_and_learn),
+    deciding("queue_in_and_out_10000_tenants", waiting::turn_of_10_000),
+    deciding("breaker_pass_and_success", breaker),
+    deciding("retry_budget_earn", budget),
+    deciding("tally_answer", tally),
+    deciding("pass_on_binary_frame_4_kib", frames::pass_on),
+    deciding("view_binary_frame_1_kib", frames::view_bin),
+    making("write_binary_frame_1_kib", 2, frames::write_bin),
+    // Flags, ids, type and content stay in the message; languages are a list.
+    making("read_binary_frame_1_kib", 1, frames::read_bin),
+    making("read_json_frame_1_kib", 1, frames::read_json),
+    making("write_json_frame_1_kib", 2, frames::write_json),
+    deciding("decide_and_account", decide_and_account),
+];
+
+/// The same as ours by others, for comparison; not on the path.
+pub const RIVALS: &[Scenario] = &[
+    making("read_json_frame_serde_owned", u64::MAX, frames::read_json_by_serde),
+    making("read_json_frame_serde_borrowed", u64::MAX, frames::read_json_by_serde_borrowed),
 ];
 
 fn scan() -> Step {
@@ -122,8 +154,8 @@ fn permits() -> Step {
     let snapshot = Fixture::new(1).tables.peek().expect("a snapshot");
     Box::new(move || {
         let permits = &snapshot.adapters[0].permits;
-        assert!(black_box(permits.try_acquire()));
-        permits.release();
+        assert!(black_box(permits.try_acquire(400, Permille(1000))));
+        assert!(!permits.release(400));
     })
 }
 
@@ -187,7 +219,7 @@ fn exchange(fixture: &Fixture, random: u64) -> (Rope, Picodollars) {
     let offer = held.table.offer(id);
     let cell = &held.adapters[offer.adapter.0 as usize];
     assert_eq!(cell.breaker.on_request(now), Verdict::Pass);
-    assert!(cell.permits.try_acquire());
+    assert!(cell.permits.try_acquire(400, Permille(1000)));
     fixture.tally.attempts.one();
     let sent = splice::for_upstream(&Rope::from(fixture.body.clone()), &head, &offer.upstream_json);
     assert!(matches!(exchange.poll_action(now), Action::Wait { .. }));
@@ -196,7 +228,7 @@ fn exchange(fixture: &Fixture, random: u64) -> (Rope, Picodollars) {
     exchange.on_ready(slot);
     assert!(matches!(exchange.poll_action(now), Action::Relay { .. }));
     let usage = reader.end().usage.expect("the upstream says what it took");
-    cell.permits.release();
+    assert!(!cell.permits.release(400));
     cell.breaker.on_success(false);
     let cost = usage.cost(&offer.price);
     let (of_offer, of_tenant) = (&held.offers[id.0 as usize], &held.tenants[tenant.0 as usize]);

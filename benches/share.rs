@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::sync::Barrier;
 use std::time::Instant;
 
-use benches::{Fixture, Mode};
+use benches::{Admission, Fixture, Mode};
 use dataplane_core::breaker::Verdict;
 use proto_core::units::{Moment, Permille};
 
@@ -23,9 +23,16 @@ const CELLS: &[(&str, Work)] = &[
     ("permits: acquire, release", |fixture, _, times| {
         let snapshot = fixture.tables.peek().expect("a snapshot");
         for _ in 0..times {
-            assert!(black_box(snapshot.adapters[0].permits.try_acquire()));
-            snapshot.adapters[0].permits.release();
+            assert!(black_box(snapshot.adapters[0].permits.try_acquire(400, Permille(1000))));
+            assert!(!snapshot.adapters[0].permits.release(400));
         }
+    }),
+    ("session, tenant, permit: in and out", |fixture, _, times| {
+        let session = Admission::session();
+        (0..times).for_each(|_| fixture.admission.pass(&session));
+    }),
+    ("budgets of a tenant: charge, correct", |fixture, _, times| {
+        (1..=times).for_each(|now| fixture.admission.spend(Moment(now * 1000)));
     }),
     ("breaker: pass, success", |fixture, _, times| {
         let snapshot = fixture.tables.peek().expect("a snapshot");

@@ -4,20 +4,26 @@ use std::io::{Read, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use sdk_rust::{Ask, Event, Failure, Final};
+use clap::ValueEnum;
+use sdk_rust::ask::Event;
+use sdk_rust::{Ask, Client, Failure, Piece};
+use serde_json::{Value, json};
+
+use crate::outcome;
+use crate::reach::{Carriage, Reach};
 
 /// Ask one prompt and print its answer as it comes
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  atp ask \"Why is the sky blue?\"\n  atp ask --quality high --json \"hi\"\n  \
-    git diff | atp ask -"
+    git diff | atp ask -\n  atp ask --via quic --url https://127.0.0.1:7444 \"hi\""
 )]
 pub struct AskArgs {
     /// The prompt; `-` reads it from standard input
     prompt: String,
-    /// The data plane
-    #[arg(long, default_value = "http://127.0.0.1:7443", env = "ATP_BASE_URL")]
-    url: String,
+    /// The data plane [default: where `atp up` listens]
+    #[arg(long, env = "ATP_BASE_URL")]
+    url: Option<String>,
     /// A model, `adapter/model` or a route; without it the data plane chooses
     #[arg(long)]
     model: Option<String>,
@@ -30,33 +36,39 @@ pub struct AskArgs {
     /// Start another model beside the first where no token has come by 0.6 of this
     #[arg(long, value_name = "MS")]
     latency_slo_ms: Option<u32>,
-    /// The tenant's key
-    #[arg(long, env = "ATP_API_KEY", hide_env_values = true)]
-    key: Option<String>,
-    /// How the request travels
-    #[arg(long, value_parser = ["http"], default_value = "http")]
-    via: String,
-    /// Print the lines of the answer as they came, one JSON object each
+    /// How the request travels: plain HTTP, or in a session over WebSocket, HTTP/2 or QUIC
+    #[arg(long, value_enum, default_value_t = Via::Http)]
+    via: Via,
+    #[command(flatten)]
+    reach: Reach,
+    /// Print the parts of the answer as they came, one JSON object a line
     #[arg(long)]
     json: bool,
 }
 
-/// Asks and prints.
-pub fn run(args: &AskArgs) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("error: the runtime could not be started: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    match runtime.block_on(ask(args)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(what) => {
-            eprintln!("error: {what}");
-            ExitCode::FAILURE
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Via {
+    Http,
+    Ws,
+    H2,
+    Quic,
+}
+
+impl Via {
+    /// `None`: no session at all.
+    fn carriage(self) -> Option<Carriage> {
+        match self {
+            Via::Http => None,
+            Via::Ws => Some(Carriage::Ws),
+            Via::H2 => Some(Carriage::H2),
+            Via::Quic => Some(Carriage::Quic),
         }
     }
+}
+
+/// Asks and prints.
+pub fn run(args: &AskArgs) -> ExitCode {
+    outcome::of(tokio::runtime::Builder::new_current_thread().enable_all().build(), ask(args))
 }
 
 async fn ask(args: &AskArgs) -> Result<(), String> {
@@ -67,30 +79,82 @@ async fn ask(args: &AskArgs) -> Result<(), String> {
         max_cost_usd: args.max_cost_usd,
         latency_slo_ms: args.latency_slo_ms,
         task_type: None,
-        key: args.key.clone(),
+        key: args.reach.key().map(str::to_owned),
     };
-    let begun = Instant::now();
+    let printer = Printer { json: args.json, begun: Instant::now(), first_token: None };
+    match args.via.carriage() {
+        Some(carriage) => in_a_session(args, carriage, request, printer).await,
+        None => over_http(args, &request, printer).await,
+    }
+}
+
+async fn over_http(args: &AskArgs, request: &Ask, mut printer: Printer) -> Result<(), String> {
     let told = |failure: Failure| failure.to_string();
-    let mut answer = request.send(&args.url).await.map_err(told)?;
-    let mut first_token = None;
-    let mut out = std::io::stdout().lock();
-    let mut print = |text: &str| {
-        out.write_all(text.as_bytes())
-            .and_then(|()| out.flush())
-            .map_err(|error| format!("standard output: {error}"))
-    };
+    let mut answer =
+        request.send(args.url.as_deref().unwrap_or(Carriage::Ws.default_url())).await.map_err(told)?;
     while let Some((event, line)) = answer.next_line().await.map_err(told)? {
-        if matches!(event, Event::Chunk(_)) {
-            first_token.get_or_insert_with(|| begun.elapsed());
+        if args.json {
+            printer.line(&String::from_utf8_lossy(&line))?;
+            continue;
         }
         match event {
-            _ if args.json => print(&format!("{}\n", String::from_utf8_lossy(&line)))?,
-            Event::Chunk(chunk) => print(&chunk.text)?,
-            Event::Final(last) => print(&summary(&last, first_token))?,
+            Event::Chunk(chunk) => printer.text(&chunk.text)?,
+            Event::Final(last) => {
+                printer.summary(&last.model_used, last.tokens_in, last.tokens_out, last.cost_usd)?;
+            }
             Event::Plan(_) | Event::Note(_) => {}
         }
     }
     Ok(())
+}
+
+async fn in_a_session(
+    args: &AskArgs,
+    carriage: Carriage,
+    request: Ask,
+    printer: Printer,
+) -> Result<(), String> {
+    let url = args.url.as_deref().unwrap_or(carriage.default_url());
+    let options = args.reach.options(carriage, url);
+    let client = Client::connect(url, options).await.map_err(|failure| failure.to_string())?;
+    let told = told_by(&client, request, args.json, printer).await;
+    // Also after a refusal: a session that is only dropped is kept for its peer to come back. What was asked
+    // has its answer, so how the session ends changes nothing.
+    let _ = client.finish().await;
+    told
+}
+
+async fn told_by(client: &Client, request: Ask, json: bool, mut printer: Printer) -> Result<(), String> {
+    let told = |failure: Failure| failure.to_string();
+    let mut answer = client.ask(request).await.map_err(told)?;
+    while let Some(piece) = answer.next().await.map_err(told)? {
+        match piece {
+            _ if json => printer.line(&object(piece).to_string())?,
+            Piece::Text(text) => printer.text(&text)?,
+            Piece::Done(done) => {
+                printer.summary(&done.model_used, done.tokens_in, done.tokens_out, done.cost_usd)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// One line of `--json`.
+fn object(piece: Piece) -> Value {
+    let (kind, content) = match piece {
+        Piece::Text(text) => ("chunk", json!({ "text": text })),
+        Piece::Chunk(chunk) => ("chunk", chunk),
+        Piece::Done(done) => ("final", done.content),
+        Piece::Other { kind, content } => ("event", json!({ "event": kind, "content": content })),
+        // Of fan-outs, which this command does not ask for.
+        Piece::Lane(_) | Piece::LaneEnd(_) | Piece::Provisional(_) => ("event", Value::Null),
+    };
+    let mut line = json!({ "type": kind });
+    if let (Value::Object(line), Value::Object(content)) = (&mut line, content) {
+        line.extend(content);
+    }
+    line
 }
 
 fn prompt(args: &AskArgs) -> Result<String, String> {
@@ -103,13 +167,36 @@ fn prompt(args: &AskArgs) -> Result<String, String> {
     Ok(text)
 }
 
-fn summary(last: &Final, first_token: Option<Duration>) -> String {
-    let first =
-        first_token.map_or_else(String::new, |after| format!(", first token after {} ms", after.as_millis()));
-    format!(
-        "\n[{}: {} tokens in, {} out, {} USD{first}]\n",
-        last.model_used, last.tokens_in, last.tokens_out, last.cost_usd
-    )
+/// What goes to the terminal.
+struct Printer {
+    json: bool,
+    begun: Instant,
+    first_token: Option<Duration>,
+}
+
+impl Printer {
+    fn text(&mut self, text: &str) -> Result<(), String> {
+        self.first_token.get_or_insert_with(|| self.begun.elapsed());
+        self.print(text)
+    }
+
+    fn line(&mut self, line: &str) -> Result<(), String> {
+        self.print(&format!("{line}\n"))
+    }
+
+    fn summary(&mut self, model: &str, tokens_in: u64, tokens_out: u64, usd: f64) -> Result<(), String> {
+        debug_assert!(!self.json, "lines of JSON have no summary");
+        let first = self.first_token.map(|after| format!(", first token after {} ms", after.as_millis()));
+        let first = first.unwrap_or_default();
+        self.print(&format!("\n[{model}: {tokens_in} tokens in, {tokens_out} out, {usd} USD{first}]\n"))
+    }
+
+    fn print(&self, text: &str) -> Result<(), String> {
+        let mut out = std::io::stdout().lock();
+        out.write_all(text.as_bytes())
+            .and_then(|()| out.flush())
+            .map_err(|error| format!("standard output: {error}"))
+    }
 }
 
 /// As much as a data plane takes.

@@ -1,7 +1,12 @@
 //! `atp`: one binary for everything a person types.
 
+mod adapter;
 mod ask;
+mod cert;
 mod ctl;
+mod memory;
+mod outcome;
+mod reach;
 mod up;
 
 use std::path::PathBuf;
@@ -39,8 +44,11 @@ enum Command {
     },
     /// Run a control plane alone: it stores resources and pushes them to data planes
     Controlplane(ControlplaneArgs),
+    Adapter(adapter::AdapterArgs),
     Ask(ask::AskArgs),
+    Cert(cert::CertArgs),
     Ctl(ctl::CtlArgs),
+    Memory(memory::MemoryArgs),
 }
 
 /// As `atp-controlplane`, but for the log format, which is global here.
@@ -69,8 +77,11 @@ fn main() -> ExitCode {
             let log_format = if format == Format::Json { Log::Json } else { Log::Text };
             controlplane_io::args::main(&Args { config, data_dir, log_format })
         }
+        Command::Adapter(args) => adapter::run(&args, format),
         Command::Ask(args) => ask::run(&args),
+        Command::Cert(args) => cert::run(&args),
         Command::Ctl(args) => ctl::run(&args),
+        Command::Memory(args) => memory::run(&args, format),
     }
 }
 
@@ -78,8 +89,12 @@ const EXAMPLES: &str = "\
 Examples:
   atp up                                  both planes on this machine
   atp ask \"Why is the sky blue?\"          one prompt, its answer as it comes
+  atp adapter serve --kind echo \
+    --join http://127.0.0.1:7443 --name parrot   answer prompts from here
   atp ctl apply -f adapter.yaml           declare an adapter
   atp ctl status                          what is served, by whom
+  atp memory                              what programs are to remember
+  atp cert dev --out ./certs              certificates for development
 
 Exit codes: 0 well, 1 failed, 2 wrong usage";
 

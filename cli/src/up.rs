@@ -12,6 +12,8 @@ use dataplane_io::config::{Config, Origin, default_data_dir};
 use dataplane_io::telemetry::logs::{self, Format};
 use proto_core::parse::{Mistake, Source};
 
+use crate::{cert, outcome};
+
 /// Run both planes in this process, with a built-in echo adapter until you declare your own
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  atp up\n  atp up --data-dir ./atp-data\n\n\
@@ -35,21 +37,15 @@ pub struct UpArgs {
 pub fn run(args: &UpArgs, format: Format) -> ExitCode {
     logs::start(format);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(serve(args)),
-        Err(error) => Err(format!("the runtime could not be started: {error}")),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(what) => {
-            eprintln!("error: {what}");
-            ExitCode::FAILURE
-        }
-    }
+    outcome::of(runtime, serve(args))
 }
 
 async fn serve(args: &UpArgs) -> Result<(), String> {
     let mut config = settings(args)?;
+    let certificates = config.data_dir.join(CERTIFICATES);
+    if let Some(tls) = config.tls.as_mut().filter(|tls| tls.files.is_none()) {
+        tls.files = Some(cert::of_this_machine(&certificates)?);
+    }
     let mut control = controlplane_io::Config::local(config.data_dir.clone());
     (control.grpc, control.http) = (args.grpc, args.control_http);
     let seed = vec![(SEED_FILE.to_owned(), SEED.as_bytes().to_vec())];
@@ -67,7 +63,7 @@ async fn serve(args: &UpArgs) -> Result<(), String> {
         }
     };
     until_ready(&data).await;
-    greet(&data, &control);
+    greet(&data, &control, &certificates);
     let failed = tokio::select! {
         () = dataplane_io::run::told() => None,
         () = data.asked_to_leave() => None,
@@ -117,12 +113,19 @@ async fn until_ready(data: &DataPlane) {
     }
 }
 
-fn greet(data: &DataPlane, control: &controlplane_io::Handle) {
+fn greet(data: &DataPlane, control: &controlplane_io::Handle, certificates: &Path) {
     let clients = data.http.iter().map(|address| format!("http://{address}")).collect::<Vec<_>>().join("  ");
     let at = data.http.first().map(ToString::to_string).unwrap_or_default();
+    let secured = data.https.map_or_else(String::new, |address| {
+        format!(
+            "\x20 with TLS       https://{address} (also QUIC); certificates in {}\n",
+            certificates.display()
+        )
+    });
     let text = format!(
         "atp {version} is up\n\
          \x20 clients        {clients}  (OpenAI base URL: http://{at}/v1)\n\
+         {secured}\
          \x20 admin          http://{admin}\n\
          \x20 control plane  gRPC {grpc}, http://{http}; token in {token}\n\
          \n\
@@ -137,6 +140,8 @@ fn greet(data: &DataPlane, control: &controlplane_io::Handle) {
     let _ = std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush());
 }
 
+/// In the data folder, made at a first start.
+pub const CERTIFICATES: &str = "tls";
 const SEED_FILE: &str = "built-in";
 /// What a first start serves, so that a first request has an answer. It stays until it is deleted.
 const SEED: &str = "\

@@ -59,6 +59,10 @@ async fn a_stream_nobody_reads_is_cut_and_hurts_no_other_on_its_connection() {
     .await;
     assert!(others > 10, "the others went on all the time: {others}");
     until("the upstream to be told", async || mock.model(long).cancelled == 1).await;
+    until("what was held for it to be free", async || {
+        Page::of(data.admin).await.value("atp_buffered_bytes") < 65_536
+    })
+    .await;
     let rest = unread.whole().await;
     assert!(rest.is_cut && !rest.text.contains("[DONE]"), "never a clean end");
 }

@@ -6,13 +6,23 @@
 
 mod kit;
 
+mod admission;
+mod attached;
 mod clients;
 mod cost;
 mod drain;
 mod escalation;
+mod fanout;
 mod faults;
 mod first_start;
+mod memory;
 mod metrics;
+mod money;
 mod planes;
+mod pressure;
+mod quic;
 mod refusals;
+mod sdk;
+mod sessions;
 mod settings;
+mod tls;

@@ -71,3 +71,28 @@ async fn keys_decide_who_is_served_and_a_new_one_counts_once_it_is_applied() {
     assert!(headers.clone().count() > 0);
     assert!(headers.clone().all(|(_, value)| !value.contains("-secret")), "no key goes upstream");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_tenants_a_page_of_somewhere_else_is_refused_and_with_them_the_key_decides() {
+    let (folder, mock) = (Folder::new(), mock().await);
+    let open = adapter("a", &mock.url(), &["m"]);
+    let data = Atp::of_file(&folder, &open).await;
+    let caller = Caller::new(data.clients);
+    for (name, value, status) in [
+        ("origin", "http://evil.example", 403),
+        ("origin", "null", 403),
+        ("origin", "http://localhost:3000", 200),
+    ] {
+        let answer = caller.with(name, value).chat("m").await;
+        assert_eq!(answer.status, status, "{name}: {value}: {}", answer.text);
+        let models = caller.with(name, value).get("/v1/models").await;
+        assert_eq!(models.status, status, "{name}: {value}");
+    }
+    let rebound = caller.at_host("evil.example").chat("m").await;
+    assert_eq!((rebound.status, &*rebound.code()), (403, "foreign_origin"), "{}", rebound.text);
+    assert_eq!(mock.model("m").requests, 1);
+    let closed = Atp::of_file(&Folder::new(), &[open, tenant("acme", "secret")].concat()).await;
+    let page = Caller::new(closed.clients).at_host("proxy.example").with("origin", "http://app.example");
+    assert_eq!(page.chat("m").await.status, 401);
+    assert_eq!(page.with_key("secret").chat("m").await.status, 200);
+}

@@ -15,6 +15,7 @@ import time
 import h2.config
 import h2.connection
 import h2.events
+import h2.settings
 import kit
 from hyperframe import frame
 
@@ -22,6 +23,8 @@ from hyperframe import frame
 CUT_S = 12.5
 # Over HTTP/2 a connection that does not answer a PING ends after 20 s and 10 s; a body has 30 s.
 HTTP2_CUT_S = 33
+# One whose client takes no byte of its answers is looked at every 30 s and ends at the second look.
+HTTP2_SHUT_CUT_S = 63
 ANSWER_S = 10
 BODY_BYTES_MAX = 65_536
 
@@ -88,7 +91,7 @@ def send(connection, data):
 
 
 def head(*lines, start=START):
-    all_lines = [start, "host: proxy", "content-type: application/json", *lines, "", ""]
+    all_lines = [start, "host: localhost", "content-type: application/json", *lines, "", ""]
     return "\r\n".join(all_lines).encode("latin-1")
 
 
@@ -138,7 +141,7 @@ def headers_byte_by_byte(connection):
 
 
 def a_second_head_that_stops(connection):
-    send(connection, b"GET /v1/models HTTP/1.1\r\nhost: proxy\r\n\r\n")
+    send(connection, b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n")
     assert b" 200 " in connection.recv(65536)
     send(connection, b"GET /v1/models HT")
 
@@ -172,15 +175,30 @@ def an_http2_body_that_stops(connection):
     peer.flush()
 
 
+def an_http2_window_that_stays_shut(connection):
+    """Asks, answers pings, and never takes a byte of what it asked for."""
+    peer = Http2(connection)
+    peer.link.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 0})
+    for stream in range(1, 181, 2):
+        peer.link.send_headers(stream, HTTP2_HEAD)
+        peer.link.send_data(stream, CHAT, end_stream=True)
+    peer.flush()
+    connection.settimeout(HTTP2_SHUT_CUT_S)
+    while data := connection.recv(65536):
+        peer.link.receive_data(data)
+        peer.flush()
+
+
 # Seconds until each is cut, at most.
 SLOW = {
     **dict.fromkeys([nothing, a_request_line_that_stops, headers_byte_by_byte, a_second_head_that_stops,
                      a_body_that_stops, a_body_byte_by_byte, a_chunked_body_that_stops], CUT_S),
     **dict.fromkeys([a_preface_that_stops, an_http2_head_that_stops, an_http2_body_that_stops], HTTP2_CUT_S),
+    an_http2_window_that_stays_shut: HTTP2_SHUT_CUT_S,
 }
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HTTP2_HEAD = [
-    (":method", "POST"), (":scheme", "http"), (":authority", "proxy"), (":path", "/v1/chat/completions"),
+    (":method", "POST"), (":scheme", "http"), (":authority", "localhost"), (":path", "/v1/chat/completions"),
     ("content-type", "application/json"),
 ]
 
@@ -542,7 +560,7 @@ def a_slow_client_is_cut_in_time(name):
 
 @kit.check
 def slow_clients_are_counted():
-    assert proxy.metric("atp_connections_cut_slow_total") >= 7
+    assert proxy.metric("atp_connections_cut_slow_total") >= 8
 
 
 @kit.check

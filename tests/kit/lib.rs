@@ -1,1 +1,4 @@
-//! What tests of several rooms share. Empty so far: each has a kit of its own, `e2e` in `e2e/kit`.
+//! What tests of several rooms share: the simulated world. `e2e` has a kit of its own, in `e2e/kit`.
+
+#[path = "../sim/mod.rs"]
+pub mod sim;

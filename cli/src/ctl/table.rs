@@ -66,6 +66,7 @@ fn of_adapter(adapter: &Adapter) -> Vec<String> {
             format!("{scheme}://{}{}", endpoint.authority(), endpoint.base_path)
         }
         AdapterKind::Echo(_) => "built in".into(),
+        AdapterKind::Attached => "dials in".into(),
     };
     let models = joined(adapter.models.iter().map(|model| model.name.to_string()));
     vec![adapter.kind.as_str().into(), models, adapter.limits.max_parallel.to_string(), endpoint]

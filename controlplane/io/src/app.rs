@@ -15,13 +15,13 @@ use proto_rpc::control::sync_server::SyncServer;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig, server::Router};
+use tonic::transport::{Server, server::Router};
 
 use crate::api::REQUEST_BYTES_MAX;
 use crate::api::operations::OperationsService;
 use crate::api::resources::ResourcesService;
 use crate::auth::{Gate, Role, Tokens};
-use crate::config::{Config, Tls};
+use crate::config::Config;
 use crate::data_dir;
 use crate::http::{self, View};
 use crate::listen::Bound;
@@ -31,6 +31,7 @@ use crate::publish::SyncService;
 use crate::shutdown::{Stop, Stopping};
 use crate::source::FileSource;
 use crate::store::embedded::Embedded;
+use crate::tls::ServerSide;
 use crate::token::Token;
 use crate::writer::{WriteFault, Writer};
 
@@ -75,7 +76,7 @@ fn told(mistakes: &[Mistake]) -> String {
 /// (file name, content) that are applied where the store has never held anything.
 pub async fn start(config: Config, seed: Option<Vec<(String, Vec<u8>)>>) -> Result<Handle, StartFault> {
     config.check().map_err(StartFault::Config)?;
-    let tls = config.tls.as_ref().map(server_tls).transpose()?;
+    let tls = config.tls.clone().map(ServerSide::open).transpose().map_err(StartFault::Config)?;
     let (tokens, store) = open(&config).await?;
     let writer = Writer::start(Box::new(store)).await?;
     let started = assemble(config, tls, tokens, &writer, seed).await;
@@ -88,7 +89,7 @@ pub async fn start(config: Config, seed: Option<Vec<(String, Vec<u8>)>>) -> Resu
 
 async fn assemble(
     config: Config,
-    tls: Option<ServerTlsConfig>,
+    tls: Option<ServerSide>,
     tokens: Arc<Tokens>,
     writer: &Writer,
     seed: Option<Vec<(String, Vec<u8>)>>,
@@ -113,7 +114,7 @@ async fn assemble(
     let (stop, stopping) = Stop::new();
     let planes = Arc::new(Planes::default());
     let services = Services { config: &config, tokens: Arc::clone(&tokens), writer, planes: &planes };
-    let router = services.router(tls, &metrics, &stopping).await?;
+    let router = services.router(&metrics, &stopping).await?;
     let mut handle = Handle {
         grpc_addr: grpc.address(),
         http_addr: http.address(),
@@ -123,12 +124,7 @@ async fn assemble(
         stop,
         tasks: JoinSet::new(),
     };
-    let until = stopping.clone();
-    handle.tasks.spawn(async move {
-        let serving =
-            router.serve_with_incoming_shutdown(grpc.into_stream(), async move { until.wait().await });
-        serving.await.map_err(|error| format!("the gRPC server failed: {error}"))
-    });
+    serve_grpc(&mut handle.tasks, router, grpc, tls, &stopping);
     let view = View { writer: writer.clone(), planes, metrics };
     if let Some(source) = source {
         let (View { writer, metrics, .. }, until) = (view.clone(), stopping.clone());
@@ -142,6 +138,31 @@ async fn assemble(
     });
     tracing::info!(grpc = %handle.grpc_addr, http = %handle.http_addr, "control plane serves");
     Ok(handle)
+}
+
+/// With TLS or without; a task for the port, and one for the files.
+fn serve_grpc(
+    tasks: &mut JoinSet<Result<(), String>>,
+    router: Router,
+    port: Bound,
+    tls: Option<ServerSide>,
+    stopping: &Stopping,
+) {
+    let failed = |error: tonic::transport::Error| format!("the gRPC server failed: {error}");
+    let until = stopping.clone();
+    let until = async move { until.wait().await };
+    let Some(tls) = tls else {
+        let serving = router.serve_with_incoming_shutdown(port.into_stream(), until);
+        tasks.spawn(async move { serving.await.map_err(failed) });
+        return;
+    };
+    let serving = router.serve_with_incoming_shutdown(tls.secure(port), until);
+    tasks.spawn(async move { serving.await.map_err(failed) });
+    let until = stopping.clone();
+    tasks.spawn(async move {
+        tls.follow(until).await;
+        Ok(())
+    });
 }
 
 /// Serves until `shutdown` ends, or a part of it fails.
@@ -193,12 +214,7 @@ struct Services<'a> {
 }
 
 impl Services<'_> {
-    async fn router(
-        self,
-        tls: Option<ServerTlsConfig>,
-        metrics: &Arc<Metrics>,
-        stopping: &Stopping,
-    ) -> Result<Router, StartFault> {
+    async fn router(self, metrics: &Arc<Metrics>, stopping: &Stopping) -> Result<Router, StartFault> {
         let internal = |error: &dyn std::fmt::Display| StartFault::Internal(error.to_string());
         let gate = |needed| Gate::new(Arc::clone(&self.tokens), needed, metrics.unauthenticated.clone());
         let file = self.config.resources.clone();
@@ -230,9 +246,6 @@ impl Services<'_> {
             .http2_keepalive_interval(Some(KEEPALIVE_EVERY))
             .http2_keepalive_timeout(Some(KEEPALIVE_MAX))
             .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX);
-        if let Some(tls) = tls {
-            server = server.tls_config(tls).map_err(|error| internal(&error))?;
-        }
         Ok(server
             .add_service(InterceptedService::new(resources, gate(Role::Operator)))
             .add_service(InterceptedService::new(OperationsServer::new(operations), gate(Role::Operator)))
@@ -274,18 +287,6 @@ async fn plant(writer: &Writer, seed: Vec<(String, Vec<u8>)>) -> Result<(), Star
     }
 }
 
-fn server_tls(tls: &Tls) -> Result<ServerTlsConfig, StartFault> {
-    let read = |path: &PathBuf| {
-        std::fs::read(path).map_err(|error| StartFault::Config(format!("{}: {error}", path.display())))
-    };
-    let own = ServerTlsConfig::new().identity(Identity::from_pem(read(&tls.cert)?, read(&tls.key)?));
-    let own = own.timeout(TLS_HANDSHAKE_MAX);
-    match &tls.client_ca {
-        Some(path) => Ok(own.client_ca_root(Certificate::from_pem(read(path)?))),
-        None => Ok(own),
-    }
-}
-
 /// In the data folder.
 pub const OPERATOR_TOKEN: &str = "operator.token";
 /// In the data folder.
@@ -306,8 +307,6 @@ const SYNC_REQUEST_BYTES_MAX: usize = 1024 * 1024;
 /// A peer that is gone without a word is found out within the sum of both.
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(30);
 const KEEPALIVE_MAX: Duration = Duration::from_secs(10);
-
-const TLS_HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 
 /// For calls under way when the control plane is told to stop.
 pub const DRAIN_MAX: Duration = Duration::from_secs(5);

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use prometheus::IntCounter;
+use proto_core::identity::{self, Identity};
 use tonic::service::Interceptor;
 use tonic::{Request, Status};
 
@@ -40,7 +41,7 @@ impl Gate {
 
     fn judge(&self, request: &Request<()>) -> Result<(), Status> {
         let role = match request.peer_certs().as_deref().map(Vec::as_slice) {
-            Some([own, ..]) => role_of(own).map_err(Status::unauthenticated)?,
+            Some([own, ..]) => role_of(own)?,
             _ => self.role_by_token(request).map_err(Status::unauthenticated)?,
         };
         if role < self.needed {
@@ -76,26 +77,17 @@ impl Interceptor for Gate {
     }
 }
 
-/// The role in a verified certificate: its one SAN `spiffe://DOMAIN/{operator,dataplane}/NAME`.
-fn role_of(certificate: &tonic::transport::CertificateDer<'_>) -> Result<Role, String> {
-    let certificate = webpki::EndEntityCert::try_from(certificate)
-        .map_err(|error| format!("the client certificate cannot be read: {error}"))?;
-    let mut ids = certificate.valid_uri_names().filter_map(|name| name.strip_prefix("spiffe://"));
-    let (Some(id), None) = (ids.next(), ids.next()) else {
-        return Err(format!("the client certificate needs exactly one SAN of the form {SAN_FORM}"));
-    };
-    let mut parts = id.split('/');
-    match (parts.next(), parts.next(), parts.next(), parts.next()) {
-        (Some(domain), Some(role), Some(name), None) if !domain.is_empty() && !name.is_empty() => {
-            match role {
-                "operator" => Ok(Role::Operator),
-                "dataplane" => Ok(Role::DataPlane),
-                other => {
-                    Err(format!("the client certificate is for the role `{other}`, which has no say here"))
-                }
-            }
+/// What the holder of a verified certificate may do here. Whoever is known and has no say is told so.
+fn role_of(certificate: &[u8]) -> Result<Role, Status> {
+    let identity = Identity::of_certificate(certificate)
+        .map_err(|fault| Status::unauthenticated(format!("{fault}; here it is {SAN_FORM}")))?;
+    match identity.role() {
+        Some(identity::Role::Operator) => Ok(Role::Operator),
+        Some(identity::Role::DataPlane) => Ok(Role::DataPlane),
+        Some(identity::Role::Adapter | identity::Role::Tenant) | None => {
+            let what = format!("{identity} has no say here; whoever has is called {SAN_FORM}");
+            Err(Status::permission_denied(what))
         }
-        _ => Err(format!("the SAN spiffe://{id} of the client certificate is not of the form {SAN_FORM}")),
     }
 }
 
@@ -159,20 +151,24 @@ mod tests {
             let mut params = rcgen::CertificateParams::default();
             params.subject_alt_names =
                 sans.iter().map(|san| rcgen::SanType::URI((*san).try_into().unwrap())).collect();
-            role_of(params.self_signed(&key).unwrap().der())
+            role_of(params.self_signed(&key).unwrap().der()).map_err(|status| status.code())
         };
         assert_eq!(role(&["spiffe://atp.local/operator/ann"]), Ok(Role::Operator));
-        assert_eq!(role(&["https://x/y", "spiffe://atp.local/dataplane/edge-1"]), Ok(Role::DataPlane));
+        assert_eq!(role(&["spiffe://atp.local/dataplane/edge-1"]), Ok(Role::DataPlane));
+        for known in ["spiffe://atp.local/tenant/acme", "spiffe://atp.local/adapter/gpu"] {
+            assert_eq!(role(&[known]), Err(tonic::Code::PermissionDenied), "{known}");
+        }
         for sans in [
             &[][..],
             &["spiffe://atp.local/operator/ann", "spiffe://atp.local/operator/bob"],
-            &["spiffe://atp.local/tenant/acme"],
+            &["https://x/y", "spiffe://atp.local/dataplane/edge-1"],
+            &["spiffe://atp.local/king/ann"],
             &["spiffe://atp.local/operator"],
             &["spiffe:///operator/ann"],
             &["spiffe://atp.local/operator/ann/more"],
             &["spiffe://atp.local/operator/"],
         ] {
-            assert!(role(sans).is_err(), "{sans:?}");
+            assert_eq!(role(sans), Err(tonic::Code::Unauthenticated), "{sans:?}");
         }
     }
 }

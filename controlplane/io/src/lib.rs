@@ -4,7 +4,7 @@
 //! Rooms, in reading order: [`config`] and [`data_dir`] (how it is set up), [`app`] (how its parts are
 //! wired), [`store`] (where resources are kept), [`writer`] (the one that changes them), [`source`] (a file
 //! as the truth), [`publish`] and [`planes`] (data planes), [`api`] (operators), [`auth`] and [`token`] (who
-//! may what), [`listen`], [`http`] and [`metrics`].
+//! may what), [`listen`], [`tls`], [`http`] and [`metrics`].
 //!
 //! Waiting is allowed here: nothing of this crate is on the path of a request to a model.
 
@@ -22,6 +22,7 @@ pub mod publish;
 pub mod shutdown;
 pub mod source;
 pub mod store;
+pub mod tls;
 pub mod token;
 pub mod writer;
 

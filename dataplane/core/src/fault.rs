@@ -1,6 +1,8 @@
 //! What went wrong, whose it is, and whether again: plain `Copy` values on the path. Text is made at the
 //! edge, by the dialect that answers.
 
+use crate::admit::window::Axis;
+
 /// One thing that went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
@@ -28,6 +30,14 @@ pub enum Retry {
     ElsewhereAtCost,
 }
 
+/// Whose window or budget it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// The run's (`x-atp-session`), or of this one request's own headers.
+    Session,
+    Tenant,
+}
+
 /// What it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -47,6 +57,8 @@ pub enum Kind {
     KeyMissing,
     /// The key sent belongs to nobody.
     KeyUnknown,
+    /// No key is needed because only this machine is served, and somebody else's page may be asking.
+    Foreign,
     /// There is nothing at this path.
     PathUnknown,
     /// This path exists, for another method.
@@ -57,10 +69,22 @@ pub enum Kind {
     BudgetExceeded,
     /// The client went away.
     ClientGone,
-    /// All permits of every candidate are taken.
+    /// All permits of every candidate are taken, and the queue for them is full or not to be waited in.
     NoPermit,
+    /// The queue for a permit is longer than the request's deadline.
+    TooLate { wait_s: u32 },
+    /// More at once than a window allows.
+    WindowFull(Whose, Axis),
+    /// More over time, or in all, than a budget allows; with when there is more, where that is known.
+    BudgetSpent { whose: Whose, axis: Axis, again_s: Option<u32> },
+    /// Its place was given to a request of better quality of service.
+    Preempted,
+    /// This data plane is too hard pressed to begin with it.
+    Shed { again_s: u32 },
     /// More requests than this tenant or listener may have at once.
     Overloaded,
+    /// As many runs as a tenant may have open.
+    RunsFull,
     /// This data plane is shutting down.
     Draining,
     /// No set of resources has arrived yet.
@@ -164,15 +188,22 @@ impl Fault {
         match self.kind {
             Kind::Malformed(_) | Kind::InvalidField(..) => 400,
             Kind::KeyMissing | Kind::KeyUnknown => 401,
+            Kind::Foreign => 403,
             Kind::PathUnknown | Kind::ModelUnknown => 404,
             Kind::MethodNotAllowed => 405,
             Kind::BodyTimeout => 408,
             Kind::BodyTooLarge { .. } | Kind::PromptTooLarge { .. } => 413,
             Kind::BodyEncoded => 415,
-            Kind::BudgetExceeded | Kind::NoPermit | Kind::Overloaded => 429,
+            Kind::BudgetExceeded
+            | Kind::BudgetSpent { .. }
+            | Kind::WindowFull(..)
+            | Kind::NoPermit
+            | Kind::TooLate { .. }
+            | Kind::Overloaded
+            | Kind::RunsFull => 429,
             Kind::ClientGone => 499,
             Kind::Internal => 500,
-            Kind::Draining | Kind::NotReady | Kind::AllTripped => 503,
+            Kind::Draining | Kind::NotReady | Kind::AllTripped | Kind::Preempted | Kind::Shed { .. } => 503,
             Kind::DeadlineExceeded | Kind::ConnectTimeout | Kind::FirstTokenTimeout | Kind::IdleTimeout => {
                 504
             }
@@ -203,13 +234,18 @@ impl Fault {
             Kind::BodyTimeout => "request_timeout",
             Kind::BodyEncoded => "unsupported_encoding",
             Kind::KeyMissing | Kind::KeyUnknown => "invalid_api_key",
+            Kind::Foreign => "foreign_origin",
             Kind::PathUnknown => "unknown_url",
             Kind::MethodNotAllowed => "method_not_allowed",
             Kind::ModelUnknown => "model_not_found",
-            Kind::BudgetExceeded => "budget_exceeded",
+            Kind::BudgetExceeded | Kind::BudgetSpent { .. } => "budget_exceeded",
+            Kind::WindowFull(..) => "window_exceeded",
+            Kind::TooLate { .. } => "queue_too_long",
+            Kind::Preempted => "preempted",
+            Kind::Shed { .. } => "overloaded",
             Kind::ClientGone => "request_cancelled",
             Kind::NoPermit => "upstream_at_capacity",
-            Kind::Overloaded => "rate_limited",
+            Kind::Overloaded | Kind::RunsFull => "rate_limited",
             Kind::Draining => "draining",
             Kind::NotReady => "not_ready",
             Kind::AllTripped => "no_models_available",
@@ -242,7 +278,11 @@ impl Fault {
     /// Seconds a well-behaved caller waits before it comes back; `Some` for every 429 and 503.
     pub fn retry_after_s(self) -> Option<u32> {
         match self.kind {
-            Kind::Status { retry_after_s: Some(seconds), .. } => Some(seconds),
+            Kind::RunsFull => Some(RETRY_AFTER_S_RUNS),
+            Kind::Status { retry_after_s: Some(seconds), .. }
+            | Kind::BudgetSpent { again_s: Some(seconds), .. }
+            | Kind::TooLate { wait_s: seconds }
+            | Kind::Shed { again_s: seconds } => Some(seconds),
             _ => matches!(self.status(), 429 | 503).then_some(RETRY_AFTER_S_DEFAULT),
         }
     }
@@ -255,7 +295,7 @@ impl Fault {
 }
 
 /// Every [`Fault::code`], so that counts by code have a fixed size.
-pub const CODES: [&str; 34] = [
+pub const CODES: [&str; 39] = [
     "invalid_json",
     "invalid_value",
     "request_too_large",
@@ -263,12 +303,17 @@ pub const CODES: [&str; 34] = [
     "request_timeout",
     "unsupported_encoding",
     "invalid_api_key",
+    "foreign_origin",
     "unknown_url",
     "method_not_allowed",
     "model_not_found",
     "budget_exceeded",
+    "window_exceeded",
     "request_cancelled",
     "upstream_at_capacity",
+    "queue_too_long",
+    "preempted",
+    "overloaded",
     "rate_limited",
     "draining",
     "not_ready",
@@ -292,5 +337,7 @@ pub const CODES: [&str; 34] = [
     "upstream_credentials_refused",
 ];
 
+/// Runs without a request are looked for once a minute.
+const RETRY_AFTER_S_RUNS: u32 = 60;
 /// Long enough that a refused burst does not come back as one, short enough not to be felt as an outage.
 const RETRY_AFTER_S_DEFAULT: u32 = 1;

@@ -1,16 +1,20 @@
 //! What a set of resources becomes on the data plane: flat rows and hash lookups, built once per generation,
 //! never changed. Building cannot fail: whatever can be wrong with a set was refused in `proto/core`.
 
+use std::hash::{BuildHasher, Hash};
+
 use bytes::Bytes;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use http::HeaderValue;
+use proto_core::identity::Identity;
 use proto_core::model::{
-    AUTO, Adapter, AdapterKind, CANDIDATES_MAX, Fallback, Grade, KeyHash, Limits, Model, ModelStatus, Name,
-    PUBLIC, Price, Qos, Retry, Set, Strategy, Timeout,
+    AUTO, Adapter, AdapterKind, Budget, CANDIDATES_MAX, Concurrency, Fallback, Grade, KeyHash, Limits, Model,
+    ModelStatus, Name, PUBLIC, Price, Qos, Retry, Set, Strategy, Timeout, Window,
 };
-use proto_core::units::{Permille, TokenCount};
+use proto_core::units::{Permille, Picodollars, TokenCount};
 
+use crate::admit::window;
 use crate::fault::{Fault, Kind};
 
 /// Index of an adapter in its table.
@@ -45,7 +49,12 @@ pub struct Table {
     any_model: Box<[RouteId]>,
     /// The route of `auto` where no declared one takes it; absent where there is no offer at all.
     auto: Option<RouteId>,
+    /// That any tenant may ask for.
+    pub best_qos: Qos,
     keys: HashMap<[u8; 32], TenantId, FixedState>,
+    /// Names in certificates that were listed, and those of tenants.
+    identities: Identities,
+    tenant_names: TenantNames,
     public: Option<TenantId>,
     /// Nobody without a key is served, not even on loopback.
     closed: bool,
@@ -56,6 +65,9 @@ pub struct AdapterRow {
     pub name: Name,
     pub kind: AdapterKind,
     pub limits: Limits,
+    pub concurrency: Concurrency,
+    /// Of the name.
+    pub hash: u64,
     /// The name as the value of `x-atp-adapter`.
     pub header: HeaderValue,
 }
@@ -74,6 +86,8 @@ pub struct OfferRow {
     pub latency_p95_ms: Option<u32>,
     pub status: ModelStatus,
     pub grade: Grade,
+    /// Of adapter and model: what is learned of it is kept under this.
+    pub hash: u64,
 }
 
 #[derive(Debug)]
@@ -102,7 +116,13 @@ pub struct CandidateRow {
 pub struct TenantRow {
     pub name: Name,
     pub weight: u32,
+    /// The best its requests may ask for.
     pub qos: Qos,
+    pub window: window::Limits,
+    pub budget: Option<Budget>,
+    pub preempt_streams: bool,
+    /// Of the name: its place in queues and in what is learned.
+    pub hash: u64,
 }
 
 impl Table {
@@ -117,17 +137,27 @@ impl Table {
         build.model_routes(set);
         let auto = build.auto_route();
         let (tenants, keys) = tenants(set);
+        let (identities, tenant_names) = identities(set);
         let declared_public = tenants.iter().position(|row| row.name.as_str() == PUBLIC);
         let mut tenants = tenants;
         let open_by_default = tenants.is_empty() && !closed;
         let public = declared_public.or_else(|| {
             open_by_default.then(|| {
                 let name = Name::resource(PUBLIC).expect("`public` is a name");
-                tenants.push(TenantRow { name, weight: 1, qos: Qos::Gold });
+                tenants.push(TenantRow {
+                    hash: hash(&name),
+                    name,
+                    weight: 1,
+                    qos: Qos::Gold,
+                    window: window::Limits::NONE,
+                    budget: None,
+                    preempt_streams: false,
+                });
                 tenants.len() - 1
             })
         });
         Table {
+            best_qos: tenants.iter().map(|row| row.qos).max().unwrap_or(Qos::Gold),
             adapters: build.adapters.into(),
             offers: build.offers.into(),
             routes: build.routes.into(),
@@ -136,6 +166,8 @@ impl Table {
             any_model: build.any_model.into(),
             auto,
             keys,
+            identities,
+            tenant_names,
             public: public.map(|at| TenantId(index(at))),
             closed: !open_by_default,
             tenants: tenants.into(),
@@ -158,9 +190,9 @@ impl Table {
         &self.tenants[id.0 as usize]
     }
 
-    /// Whether any tenant has a key: from then on the data plane stays closed.
+    /// Whether any tenant has a key or an identity: from then on the data plane stays closed.
     pub fn has_keys(&self) -> bool {
-        !self.keys.is_empty()
+        !self.keys.is_empty() || !self.identities.is_empty()
     }
 
     /// Whether callers send a key at all here; where nobody has one, a key sent along is ignored and not
@@ -177,6 +209,28 @@ impl Table {
                 Some(public) if self.closed || loopback => Ok(public),
                 _ => Err(Fault::client(Kind::KeyMissing)),
             },
+        }
+    }
+
+    /// Who calls, of somebody whose certificate was verified. Its tenant needs no key, and one that is sent
+    /// along must be that tenant's. A name that is nobody's is no reason to let its holder in: beyond
+    /// loopback it needs a key, also where others do not.
+    pub fn identify_verified(
+        &self,
+        identity: &Identity,
+        key: Option<&[u8; 32]>,
+        loopback: bool,
+    ) -> Result<TenantId, Fault> {
+        let by_name = || self.tenant_names.get(identity.tenant()?);
+        let Some(tenant) = self.identities.get(identity).or_else(by_name).copied() else {
+            return match key {
+                None if !loopback => Err(Fault::client(Kind::KeyMissing)),
+                key => self.identify(key, loopback),
+            };
+        };
+        match key {
+            Some(hash) if self.keys.get(hash) != Some(&tenant) => Err(Fault::client(Kind::KeyUnknown)),
+            _ => Ok(tenant),
         }
     }
 
@@ -247,12 +301,14 @@ impl Build {
             name: adapter.name.clone(),
             kind: adapter.kind.clone(),
             limits: adapter.limits,
+            concurrency: adapter.concurrency,
+            hash: hash(&adapter.name),
             header: header(adapter.name.as_str()),
         });
         for model in &adapter.models {
             let offer = OfferId(index(self.offers.len()));
             self.offer_of.insert((adapter.name.clone(), model.name.clone()), offer);
-            self.offers.push(offer_row(id, model));
+            self.offers.push(offer_row(id, adapter, model));
         }
     }
 
@@ -349,12 +405,13 @@ impl Build {
     }
 }
 
-fn offer_row(adapter: AdapterId, model: &Model) -> OfferRow {
+fn offer_row(id: AdapterId, adapter: &Adapter, model: &Model) -> OfferRow {
     let upstream = serde_json::to_vec(model.upstream_name.as_str()).expect("a string is JSON");
     // Made shared here, so that every clone on the path is a count and no allocation.
     let upstream_json = Bytes::from_owner(upstream);
     OfferRow {
-        adapter,
+        adapter: id,
+        hash: hash(&(&adapter.name, &model.name)),
         model: model.name.clone(),
         upstream_json,
         header: header(model.name.as_str()),
@@ -375,9 +432,45 @@ fn tenants(set: &Set) -> (Vec<TenantRow>, Keys) {
     for tenant in set.tenants() {
         let id = TenantId(index(rows.len()));
         keys.extend(tenant.keys.iter().map(|KeyHash(hash)| (*hash, id)));
-        rows.push(TenantRow { name: tenant.name.clone(), weight: tenant.weight, qos: tenant.qos });
+        rows.push(TenantRow {
+            name: tenant.name.clone(),
+            weight: tenant.weight,
+            qos: tenant.qos,
+            window: tenant.window.map_or(window::Limits::NONE, limits),
+            budget: tenant.budget,
+            preempt_streams: tenant.preempt_streams,
+            hash: hash(&tenant.name),
+        });
     }
     (rows, keys)
+}
+
+type Identities = HashMap<Identity, TenantId, FixedState>;
+type TenantNames = HashMap<Box<str>, TenantId, FixedState>;
+
+/// By the tenants' places, which are those of the set.
+fn identities(set: &Set) -> (Identities, TenantNames) {
+    let (mut identities, mut names) = (Identities::default(), TenantNames::default());
+    for (at, tenant) in set.tenants().enumerate() {
+        let id = TenantId(index(at));
+        identities.extend(tenant.identities.iter().map(|identity| (identity.clone(), id)));
+        names.insert(tenant.name.as_str().into(), id);
+    }
+    (identities, names)
+}
+
+fn limits(window: Window) -> window::Limits {
+    let micros = |micros: u64| Picodollars(micros.saturating_mul(Picodollars::PER_MICRO));
+    window::Limits {
+        calls: window.max_parallel,
+        tokens: window.max_tokens.map(|tokens| tokens.0),
+        picodollars: window.max_usd_micros.map(micros),
+    }
+}
+
+/// The same in every process: what is kept by it may be compared.
+fn hash(name: &impl Hash) -> u64 {
+    FixedState::default().hash_one(name)
 }
 
 /// Names are made of visible ASCII, so each is a header value; shared, so that clones do not allocate.

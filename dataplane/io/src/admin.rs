@@ -45,7 +45,7 @@ pub async fn serve(shared: Arc<Shared>, listener: tokio::net::TcpListener) {
 
 /// Whether a page of somewhere else may be behind a request to this machine: it names another host (a name
 /// bound to loopback by its owner), or comes from another origin.
-fn is_foreign(headers: &HeaderMap) -> bool {
+pub fn is_foreign(headers: &HeaderMap) -> bool {
     let is_ours = |authority: &str| {
         let host = authority.rsplit_once(':').map_or(authority, |(host, port)| match port.parse::<u16>() {
             Ok(_) => host,

@@ -1,24 +1,31 @@
-//! Wiring: binds, starts one thread a worker and one for everything else, waits for the end, leaves in order.
+//! Wiring: binds, starts one thread a worker, one for the admin port and one that takes sets in, waits for
+//! the end, leaves in order.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use dataplane_core::admit::pressure::Level;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use crate::config::Config;
+use crate::config::{Config, Tls};
 use crate::drain::{LAST_WORDS, Phase};
+use crate::tls::{self, ServerSide};
 use crate::worker::{Shared, Worker};
-use crate::{admin, clock, listen, runtime, source};
+use crate::{admin, admission, clock, listen, runtime, serve, source};
 
 /// A data plane that runs.
 #[derive(Debug)]
 pub struct Handle {
     /// Where clients are served; the first is always bound.
     pub http: Vec<SocketAddr>,
+    /// The same behind TLS.
+    pub https: Option<SocketAddr>,
+    /// The same over QUIC.
+    pub quic: Option<SocketAddr>,
     pub admin: SocketAddr,
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
@@ -36,23 +43,33 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     clock::now();
     let addresses = config.http.clone();
-    let shared = Arc::new(Shared::new(config));
+    let secured = config.tls.as_ref().map(secure).transpose()?.flatten();
+    let shared = Arc::new(Shared::new(config, secured));
     let (busy, idle) = mpsc::channel(1);
     let mut http = Vec::new();
-    let mut sockets: Vec<Vec<std::net::TcpListener>> =
-        (0..shared.tallies.len()).map(|_| Vec::new()).collect();
+    let mut sockets: Vec<Sockets> = (0..shared.tallies.len()).map(|_| Vec::new()).collect();
     for (at, address) in addresses.iter().enumerate() {
-        if listen::is_taken(*address) {
-            if at == 0 {
-                return Err(cannot_listen(*address, &io::ErrorKind::AddrInUse.into()));
+        match bind(*address, None, &mut sockets) {
+            Ok(bound) => http.push(bound),
+            Err(_) if at > 0 && listen::is_taken(*address) => {
+                tracing::info!(%address, "is taken; not served there");
             }
-            tracing::info!(%address, "is taken; not served there");
-            continue;
+            Err(error) => return Err(error),
         }
-        let bound = listen::bind(*address, sockets.len()).map_err(|error| cannot_listen(*address, &error))?;
-        http.push(bound[0].local_addr().map_err(|error| cannot_listen(*address, &error))?);
-        bound.into_iter().zip(&mut sockets).for_each(|(socket, own)| own.push(socket));
     }
+    let https = match (&shared.config.tls, &shared.tls) {
+        (Some(tls), Some(side)) => match bind(tls.listen, Some(side), &mut sockets) {
+            Ok(bound) => Some(bound),
+            // Somebody else was faster since [`secure`] looked.
+            Err(_) if !tls.is_asked_for => {
+                tracing::info!(address = %tls.listen, "is taken; not served there");
+                None
+            }
+            Err(error) => return Err(error),
+        },
+        _ => None,
+    };
+    let (quic, datagrams) = https.map(bind_quic).transpose()?.unzip();
     if listen::is_taken(shared.config.admin) {
         return Err(cannot_listen(shared.config.admin, &io::ErrorKind::AddrInUse.into()));
     }
@@ -60,18 +77,64 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
         listen::bind(shared.config.admin, 1).map_err(|error| cannot_listen(shared.config.admin, &error))?;
     let admin_address = admin[0].local_addr().map_err(|error| cannot_listen(shared.config.admin, &error))?;
     let failed = |error: io::Error| StartError(format!("a thread could not be started: {error}"));
-    let mut threads = Vec::new();
+    let (mut threads, mut runtimes, mut workers) = (Vec::new(), Vec::new(), Vec::new());
     for (id, sockets) in sockets.into_iter().enumerate() {
         let worker = Arc::new(Worker::new(id, Arc::clone(&shared), seed()));
+        workers.push(Arc::clone(&worker));
         let busy = busy.clone();
-        threads.push(
-            runtime::spawn(format!("worker-{id}"), move || work(worker, sockets, busy)).map_err(failed)?,
-        );
+        let started = runtime::spawn(format!("worker-{id}"), move || work(worker, sockets, busy));
+        let (thread, handle) = started.map_err(failed)?;
+        threads.push(thread);
+        runtimes.push(handle);
+    }
+    shared.set_runtimes(runtimes);
+    if let Some(datagrams) = datagrams {
+        let speaking = move || speak_quic(workers, datagrams, busy);
+        threads.push(runtime::spawn("quic".into(), speaking).map_err(failed)?.0);
     }
     let beside = Arc::clone(&shared);
     let admin = admin.into_iter().next().expect("one socket was asked for");
-    threads.push(runtime::spawn("control".into(), move || control(beside, admin)).map_err(failed)?);
-    Ok(Handle { http, admin: admin_address, shared, threads, busy: idle })
+    threads.push(runtime::spawn("admin".into(), move || administer(beside, admin)).map_err(failed)?.0);
+    let beside = Arc::clone(&shared);
+    threads.push(runtime::spawn("source".into(), move || follow(beside)).map_err(failed)?.0);
+    Ok(Handle { http, https, quic, admin: admin_address, shared, threads, busy: idle })
+}
+
+/// What a listener's connections are secured with; `None` where somebody else listens already and nobody
+/// asked for this one.
+fn secure(tls: &Tls) -> Result<Option<Arc<ServerSide>>, StartError> {
+    if !tls.is_asked_for && listen::is_taken(tls.listen) {
+        tracing::info!(address = %tls.listen, "is taken; not served there");
+        return Ok(None);
+    }
+    let files = tls.files.clone().ok_or("its files are not named; set tls.cert and tls.key".to_owned());
+    let side = files.and_then(ServerSide::open);
+    side.map(Some).map_err(|what| StartError(format!("TLS: {what}")))
+}
+
+/// A worker's, each with what its connections are secured with.
+type Sockets = Vec<(std::net::TcpListener, Option<Arc<ServerSide>>)>;
+
+/// One socket for each worker; says where.
+fn bind(
+    address: SocketAddr,
+    tls: Option<&Arc<ServerSide>>,
+    sockets: &mut [Sockets],
+) -> Result<SocketAddr, StartError> {
+    let failed = |error: io::Error| cannot_listen(address, &error);
+    if listen::is_taken(address) {
+        return Err(failed(io::ErrorKind::AddrInUse.into()));
+    }
+    let bound = listen::bind(address, sockets.len()).map_err(failed)?;
+    let at = bound[0].local_addr().map_err(failed)?;
+    bound.into_iter().zip(sockets).for_each(|(socket, own)| own.push((socket, tls.cloned())));
+    Ok(at)
+}
+
+/// QUIC's socket, at the port of its TCP twin: clients that know one know the other.
+fn bind_quic(https: SocketAddr) -> Result<(SocketAddr, UdpSocket), StartError> {
+    let bound = serve::quic::bind(https).map_err(|error| cannot_listen(https, &error))?;
+    Ok((https, bound))
 }
 
 impl Handle {
@@ -118,10 +181,11 @@ impl Handle {
 }
 
 /// One worker: its sockets until draining, then its connections until they end or time is up.
-async fn work(worker: Arc<Worker>, sockets: Vec<std::net::TcpListener>, busy: listen::Busy) {
+async fn work(worker: Arc<Worker>, sockets: Sockets, busy: listen::Busy) {
+    let watching = tokio::spawn(watch(Arc::clone(&worker)));
     let accepting: Vec<_> = sockets
         .into_iter()
-        .map(|socket| tokio::spawn(listen::accept(Arc::clone(&worker), socket, busy.clone())))
+        .map(|(socket, tls)| tokio::spawn(listen::accept(Arc::clone(&worker), socket, tls, busy.clone())))
         .collect();
     for accept in accepting {
         match accept.await {
@@ -142,17 +206,58 @@ async fn work(worker: Arc<Worker>, sockets: Vec<std::net::TcpListener>, busy: li
         }
     };
     let _ = timeout(LAST_WORDS + LAST_WORDS, gone).await;
+    watching.abort();
 }
 
-async fn control(shared: Arc<Shared>, admin: std::net::TcpListener) {
+/// QUIC's endpoint, beside the workers that its connections are given to.
+async fn speak_quic(workers: Vec<Arc<Worker>>, datagrams: UdpSocket, busy: listen::Busy) {
+    if let Err(error) = serve::quic::serve(workers, datagrams, busy).await {
+        tracing::error!(%error, "QUIC is not served");
+    }
+}
+
+/// Measures, ten times a second, by how much this worker's tasks run late: the sign of a processor with more
+/// to do than it can. Where it is pressed, also who has how much under way.
+async fn watch(worker: Arc<Worker>) {
+    loop {
+        let due = tokio::time::Instant::now() + WATCH_EVERY;
+        tokio::time::sleep_until(due).await;
+        // The timer itself is right to a millisecond.
+        worker.ledger.on_late(due.elapsed().saturating_sub(TIMER_SLACK));
+        if worker.ledger.level() > Level::Green {
+            admission::look(&worker);
+        }
+    }
+}
+
+/// The admin port, beside everything else: it answers while workers are busy and while a large set is built.
+async fn administer(shared: Arc<Shared>, admin: std::net::TcpListener) {
     let mut phases = shared.phases();
     match tokio::net::TcpListener::from_std(admin) {
-        Ok(listener) => drop(tokio::spawn(admin::serve(Arc::clone(&shared), listener))),
+        Ok(listener) => drop(tokio::spawn(admin::serve(shared, listener))),
         Err(error) => tracing::error!(%error, "the admin port could not be opened"),
     }
+    let _ = phases.wait_for(|phase| *phase >= Phase::Closing).await;
+}
+
+/// Takes sets in: reading and building them is the only long work without an await there is.
+async fn follow(shared: Arc<Shared>) {
+    let mut phases = shared.phases();
+    let sweeping = tokio::spawn(sweep(Arc::clone(&shared)));
+    let reading = tokio::spawn(tls::follow(Arc::clone(&shared)));
     let following = tokio::spawn(source::follow(shared));
     let _ = phases.wait_for(|phase| *phase >= Phase::Closing).await;
     following.abort();
+    reading.abort();
+    sweeping.abort();
+}
+
+/// Forgets runs that nobody asked for any more. Not on a worker: it looks at all of them.
+async fn sweep(shared: Arc<Shared>) {
+    loop {
+        sleep(SWEEP_EVERY).await;
+        shared.sessions.sweep(clock::unix_seconds());
+    }
 }
 
 /// Different for each worker and start; for lots and ids, never for secrets.
@@ -169,4 +274,8 @@ fn cannot_listen(address: SocketAddr, error: &io::Error) -> StartError {
     StartError(format!("cannot listen on {address}: {what}"))
 }
 
+/// Runs are kept for an hour: a minute more does not matter.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
 const BUSY_LOOK: Duration = Duration::from_millis(10);
+const WATCH_EVERY: Duration = Duration::from_millis(100);
+const TIMER_SLACK: Duration = Duration::from_millis(1);

@@ -7,18 +7,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use dataplane_core::bill::{Usage, estimated_input};
+use dataplane_core::bill::Usage;
 use dataplane_core::dialect::openai::{BodyReader, StreamReader};
 use dataplane_core::dialect::rope::Rope;
 use dataplane_core::fault::{Fault, Kind, Retry};
+use dataplane_core::limit;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};
 use proto_core::units::Moment;
 use tokio::time::timeout;
 
+use crate::admission::Claim;
 use crate::charge::Charge;
 use crate::clock;
-use crate::lens::judged;
+use crate::lens::{counted, judged};
 use crate::served::Hold;
 use crate::upstream::{Answer, Call, Upstream, UpstreamBody};
 use crate::worker::Worker;
@@ -66,15 +68,17 @@ pub async fn run(
     let upstream: Arc<Upstream> = Arc::clone(order.held.upstream(charge.offer().adapter));
     let streamed = call.streamed;
     // From here on the upstream may have the prompt; what it says of it replaces the estimate.
-    charge.set_usage(order.input_estimate());
+    charge.set_usage(input_estimate(charge));
     let outcome = match upstream.send(order.worker, call).await {
         Ok(answer) => begin(charge, answer, streamed, order).await,
         Err(fault) => Err(fault),
     };
     match outcome {
         Ok((status, headers, rest)) => {
-            let charge = pending.charge.take().expect("an attempt has its charge until it ends");
-            Ok(Begun { status, headers, charge, first_byte_at: clock::now(), rest })
+            let mut charge = pending.charge.take().expect("an attempt has its charge until it ends");
+            let first_byte_at = clock::now();
+            charge.on_first_byte(first_byte_at, matches!(rest, Rest::Events(_)));
+            Ok(Begun { status, headers, charge, first_byte_at, rest })
         }
         Err(fault) => {
             if !may_have_worked(fault) {
@@ -91,16 +95,9 @@ pub async fn run(
 pub struct Shared<'a> {
     pub worker: &'a Arc<Worker>,
     pub held: &'a Hold,
+    pub claim: &'a Claim,
     /// The caller did not ask for the usage event we ask for.
     pub drop_usage: bool,
-    /// Bytes of the prompt, for estimates where nothing is reported.
-    pub prompt_bytes: u64,
-}
-
-impl Shared<'_> {
-    fn input_estimate(&self) -> Usage {
-        Usage { input: estimated_input(self.prompt_bytes), estimated: true, ..Usage::default() }
-    }
 }
 
 /// The charge of an attempt that has not ended yet.
@@ -120,6 +117,11 @@ impl Drop for Pending<'_> {
     }
 }
 
+/// Where nothing is reported.
+fn input_estimate(charge: &Charge) -> Usage {
+    Usage { input: charge.likely_input(), estimated: true, ..Usage::default() }
+}
+
 /// Whether tokens may have been spent on an attempt that failed so.
 fn may_have_worked(fault: Fault) -> bool {
     fault.retry == Retry::ElsewhereAtCost && !matches!(fault.kind, Kind::Status { .. })
@@ -134,6 +136,13 @@ async fn begin(
     order: &Shared<'_>,
 ) -> Result<Began, Fault> {
     let Answer { status, headers, mut body } = answer;
+    if charge.is_watched() {
+        // To come back later is said with a refusal; beside an answer it is some cache's word.
+        let is_heard = |name: &str| !(status.is_success() && name.starts_with("retry-after"));
+        let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+        let headers = headers.filter(|(name, _)| is_heard(name));
+        charge.on_limits(&limit::headers::ceilings(headers, clock::now(), clock::unix_seconds()));
+    }
     if let Some(fault) = Fault::of_status(status.as_u16(), retry_after(&headers)) {
         // Read to its end if that is near, so that the connection can be used again.
         let _ = timeout(REFUSAL_WAIT, collect(&mut body, REFUSAL_BYTES_MAX, |_| ())).await;
@@ -141,7 +150,9 @@ async fn begin(
     }
     if streamed && status.is_success() && is_events(&headers) {
         let mut reader = StreamReader::new(order.drop_usage);
-        let first = first_events(&mut body, &mut reader).await?;
+        let began = first_events(&mut body, &mut reader).await;
+        // Tokens may have come in one piece with what spoils them.
+        let first = began.inspect_err(|_| charge.set_usage(counted(&reader, charge.likely_input())))?;
         return Ok((status, headers, Rest::Events(Box::new(Flow { first, reader, body }))));
     }
     if !status.is_success() {
@@ -158,7 +169,7 @@ async fn begin(
         if !answer.is_sound && is_json(&headers) {
             return Err(Fault::upstream(Kind::Garbled, Retry::ElsewhereAtCost));
         }
-        charge.set_usage(answer.usage.unwrap_or(order.input_estimate()));
+        charge.set_usage(answer.usage.unwrap_or(input_estimate(charge)));
     }
     charge.on_success();
     Ok((status, headers, Rest::Whole(first)))

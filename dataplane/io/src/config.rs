@@ -1,12 +1,15 @@
 //! The data plane's own settings: a file, environment variables over it, flags over both. Every mistake at
 //! once.
 
+mod tls;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use proto_core::parse::{Field, Fields, Mistake, Source, config};
 use proto_core::units::Permille;
 
+pub use self::tls::Tls;
 use crate::drain::Times;
 
 /// How one data plane runs. What it serves is not here: that comes from a resources file or the control
@@ -17,6 +20,8 @@ pub struct Config {
     /// free.
     pub http: Vec<SocketAddr>,
     pub admin: SocketAddr,
+    /// Clients behind TLS.
+    pub tls: Option<Tls>,
     /// Serving threads.
     pub workers: usize,
     /// Where the last known good set is kept.
@@ -28,6 +33,8 @@ pub struct Config {
     pub drain: Times,
     /// How often `cheapest_acceptable` puts another candidate second.
     pub explore: Permille,
+    /// Of `atp up`: on loopback an adapter may attach without a certificate.
+    pub is_local: bool,
 }
 
 /// Where the resources come from.
@@ -62,11 +69,18 @@ pub struct Limits {
     pub body_bytes: u64,
     /// Of `/v1/ask`'s prompt.
     pub prompt_chars: u32,
+    /// Bytes of bodies and answers held at once, by all workers together.
+    pub memory_bytes: u64,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { connections: 16_384, body_bytes: 4 * 1024 * 1024, prompt_chars: 6000 }
+        Limits {
+            connections: 16_384,
+            body_bytes: 4 * 1024 * 1024,
+            prompt_chars: 6000,
+            memory_bytes: 1024 * 1024 * 1024,
+        }
     }
 }
 
@@ -79,6 +93,7 @@ impl Config {
         Config {
             http: vec![SocketAddr::new(LOOPBACK, PORT)],
             admin: SocketAddr::new(LOOPBACK, ADMIN_PORT),
+            tls: None,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             data_dir,
             origin,
@@ -86,6 +101,7 @@ impl Config {
             limits: Limits::default(),
             drain: Times::default(),
             explore: Permille(50),
+            is_local: true,
         }
     }
 
@@ -95,7 +111,8 @@ impl Config {
         folder: &Path,
         env: Env<'_>,
     ) -> Result<(Config, Vec<Mistake>), Vec<Mistake>> {
-        Config::read_from(source, KNOWN, env, |fields| origin(fields, folder, env), folder)
+        let read = Config::read_from(source, KNOWN, env, |fields| origin(fields, folder, env), folder);
+        read.map(|(config, warnings)| (Config { is_local: false, ..config }, warnings))
     }
 
     /// The same for `atp up`, which brings its own control plane: the file names no origin.
@@ -122,6 +139,10 @@ impl Config {
         let mut mistakes = Vec::new();
         read.config.environment(env, &mut read.cleartext, &mut mistakes);
         read.config.check_cleartext(read.cleartext, &mut mistakes);
+        // Where no origin is named, it is brought along.
+        let is_local = !known.contains(&"resources");
+        read.tls.environment(env, &mut mistakes);
+        read.config.tls = read.tls.whole(is_local, &mut mistakes);
         if mistakes.is_empty() { Ok((read.config, warnings)) } else { Err(mistakes) }
     }
 
@@ -130,6 +151,9 @@ impl Config {
         let (mut cleartext, mut mistakes) = (false, Vec::new());
         self.environment(env, &mut cleartext, &mut mistakes);
         self.check_cleartext(cleartext, &mut mistakes);
+        let mut tls = tls::Said::default();
+        tls.environment(env, &mut mistakes);
+        self.tls = tls.whole(true, &mut mistakes);
         if mistakes.is_empty() { Ok(self) } else { Err(mistakes) }
     }
 
@@ -194,6 +218,7 @@ impl Config {
 struct Read {
     config: Config,
     cleartext: bool,
+    tls: tls::Said,
 }
 
 fn file(fields: &Fields<'_>, folder: &Path, env: Env<'_>, origin: Origin) -> Read {
@@ -213,12 +238,12 @@ fn file(fields: &Fields<'_>, folder: &Path, env: Env<'_>, origin: Origin) -> Rea
         field.whole(1..=WORKERS_MAX as u64).and_then(|workers| usize::try_from(workers).ok())
     });
     set(&mut config.node, fields.optional("node"), |field| field.parsed(node));
-    if let Some(limits) =
-        fields.optional("limits").and_then(|f| f.fields(&["connections", "body_bytes", "prompt_chars"]))
-    {
+    const LIMITS: &[&str] = &["connections", "body_bytes", "prompt_chars", "memory_bytes"];
+    if let Some(limits) = fields.optional("limits").and_then(|field| field.fields(LIMITS)) {
         set(&mut config.limits.connections, limits.optional("connections"), |f| f.whole(1..=1_000_000u32));
         set(&mut config.limits.body_bytes, limits.optional("body_bytes"), |f| f.whole(1024..=1u64 << 30));
         set(&mut config.limits.prompt_chars, limits.optional("prompt_chars"), |f| f.whole(1..=100_000u32));
+        set(&mut config.limits.memory_bytes, limits.optional("memory_bytes"), |f| f.whole(MEMORY_BYTES));
     }
     if let Some(drain) = fields.optional("drain").and_then(|field| field.fields(&["delay_ms", "grace_ms"])) {
         set(&mut config.drain.delay, drain.optional("delay_ms"), |field| field.millis(0..=600_000));
@@ -227,7 +252,9 @@ fn file(fields: &Fields<'_>, folder: &Path, env: Env<'_>, origin: Origin) -> Rea
     set(&mut config.explore, fields.optional("explore_permille"), |field| {
         field.whole(0..=1000u16).map(Permille)
     });
-    Read { config, cleartext }
+    let mut tls = tls::Said::default();
+    tls.file(fields, folder);
+    Read { config, cleartext, tls }
 }
 
 fn origin(fields: &Fields<'_>, folder: &Path, env: Env<'_>) -> Origin {
@@ -323,15 +350,18 @@ pub fn default_data_dir(env: Env<'_>) -> PathBuf {
 /// In the data folder: what a data plane shows its control plane.
 pub const TOKEN_FILE: &str = "dataplane.token";
 const NODE_BYTES_MAX: usize = 128;
+/// Of bodies and answers: less than the first does not hold one of each, more than the last is no machine.
+const MEMORY_BYTES: std::ops::RangeInclusive<u64> = 16 * 1024 * 1024..=1 << 44;
 /// More threads than this are a typing error.
 const WORKERS_MAX: usize = 1024;
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const PORT: u16 = 7443;
 const ADMIN_PORT: u16 = 7445;
 const KNOWN_LOCAL: &[&str] =
-    &["listen", "workers", "node", "data_dir", "limits", "drain", "explore_permille"];
+    &["listen", "tls", "workers", "node", "data_dir", "limits", "drain", "explore_permille"];
 const KNOWN: &[&str] = &[
     "listen",
+    "tls",
     "workers",
     "node",
     "data_dir",

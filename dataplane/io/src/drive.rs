@@ -1,5 +1,6 @@
 //! Runs an exchange: feeds its machine what happens, does what it says. Two attempts may race; whoever is
-//! first with something to relay wins, the other is dropped, which cancels it upstream.
+//! first with something to relay wins, the other is dropped, which cancels it upstream. One that waits in a
+//! queue is dropped the same way, which gives its place up.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -9,7 +10,7 @@ use std::task::{Context, Poll};
 use dataplane_core::dialect::rope::Rope;
 use dataplane_core::exchange::{Action, Exchange, Slot};
 use dataplane_core::fault::{Fault, Kind};
-use dataplane_core::table::{OfferId, OfferRow, TenantId};
+use dataplane_core::table::{OfferId, OfferRow};
 use http::HeaderMap;
 use proto_core::units::Moment;
 use tokio::time::{Sleep, sleep_until};
@@ -18,13 +19,13 @@ use crate::attempt::{self, Begun};
 use crate::charge::Charge;
 use crate::clock;
 use crate::drain::Phase;
+use crate::queue::Preemption;
 use crate::upstream::{Call, Path};
 use crate::worker::Worker;
 
 /// What one request asks of its attempts.
 pub struct Order<'a> {
     pub shared: attempt::Shared<'a>,
-    pub tenant: TenantId,
     pub path: Path,
     pub streamed: bool,
     /// Nothing else wakes this exchange when time is up: it runs in a task that is not its connection's.
@@ -56,10 +57,10 @@ pub async fn drive(
 ) -> Result<Begun, Fault> {
     let shared = order.shared;
     let (worker, held) = (shared.worker, shared.held);
-    let late = [AtomicBool::new(false), AtomicBool::new(false)];
+    let marks = [Marks::default(), Marks::default()];
     let retries = &held.routes[exchange.plan().route.0 as usize].retries;
     retries.on_request(held.table.route(exchange.plan().route).retry.budget);
-    let mut slots = (pin!(None), pin!(None));
+    let mut slots = Slots { first: pin!(None), second: None };
     let mut won: Option<Begun> = None;
     let mut escalations = 0;
     let mut closing = pin!(closing(worker, order.is_apart));
@@ -67,30 +68,30 @@ pub async fn drive(
     loop {
         match exchange.poll_action(clock::now()) {
             Action::Start { slot, offer } => {
-                match Charge::open(worker, held, offer, order.tenant, clock::now()) {
+                match Charge::open(worker, held, offer, shared.claim, clock::now()) {
                     Ok(charge) => {
                         watcher.on_dispatch(offer, exchange.escalations() > escalations);
                         escalations = exchange.escalations();
                         let call = order.call(offer, exchange.has_more());
-                        let future = attempt::run(&shared, charge, call, &late[slot as usize]);
-                        // Order: relaxed. Set and read by one task.
-                        late[slot as usize].store(false, Ordering::Relaxed);
-                        match slot {
-                            Slot::First => slots.0.set(Some(future)),
-                            Slot::Second => slots.1.set(Some(future)),
-                        }
+                        let marks = marks[slot as usize].fresh();
+                        slots.put(slot, run(&shared, offer, Some(charge), call, marks));
                     }
                     Err(fault) => exchange.on_refused(slot, fault),
                 }
             }
-            Action::Cancel { slot: Slot::First } => slots.0.set(None),
-            Action::Cancel { slot: Slot::Second } => slots.1.set(None),
+            Action::Queue { slot, offer } => {
+                let call = order.call(offer, false);
+                let marks = marks[slot as usize].fresh();
+                slots.put(slot, run(&shared, offer, None, call, marks));
+            }
+            Action::Cancel { slot } => slots.clear(slot),
             Action::Relay { .. } => return Ok(won.expect("only an attempt that is ready is relayed")),
             Action::Answer(fault) => return Err(fault),
             Action::Wait { until } => {
-                let event =
-                    poll_fn(|cx| poll_event(cx, worker, &mut slots, timer.as_mut(), closing.as_mut(), until))
-                        .await;
+                let event = poll_fn(|cx| {
+                    poll_event(cx, worker, &mut slots, &marks, timer.as_mut(), closing.as_mut(), until)
+                })
+                .await;
                 let failed = match event {
                     Event::Ended(slot, Ok(begun)) => {
                         won = Some(begun);
@@ -98,28 +99,113 @@ pub async fn drive(
                         None
                     }
                     Event::Ended(slot, Err(fault)) => Some((slot, fault)),
+                    Event::Dispatched(slot) => {
+                        exchange.on_dispatched(slot, clock::now());
+                        watcher.on_dispatch(exchange.offer(slot).expect("it runs"), false);
+                        None
+                    }
                     Event::Time => exchange.on_time(clock::now()).inspect(|(slot, fault)| {
                         // Order: relaxed. Set and read by one task.
-                        late[*slot as usize].store(fault.is_upstream_failure(), Ordering::Relaxed);
+                        marks[*slot as usize].late.store(fault.is_upstream_failure(), Ordering::Relaxed);
                     }),
                     Event::Closing => return Err(Fault::proxy(Kind::Draining)),
                 };
                 if let Some((slot, fault)) = failed {
-                    match slot {
-                        Slot::First => slots.0.set(None),
-                        Slot::Second => slots.1.set(None),
-                    }
+                    slots.clear(slot);
                     let granted = exchange.needs_budget(fault) && spend(worker, retries.try_retry());
                     exchange.on_fault(slot, fault, granted);
                 }
                 if exchange.wants_escalation() {
-                    if spend(worker, retries.try_retry()) {
-                        worker.tally.escalations.one();
-                    } else {
-                        exchange.on_escalation_refused();
+                    match spend(worker, retries.try_retry()) {
+                        true => worker.tally.escalations.one(),
+                        false => exchange.on_escalation_refused(),
                     }
                 }
             }
+        }
+    }
+}
+
+/// What a slot's attempt and its driver tell each other. Set and read by one task; atomic so that the task
+/// may be spawned.
+#[derive(Debug, Default)]
+struct Marks {
+    /// The attempt is dropped for being late.
+    late: AtomicBool,
+    /// It waited and has its permit now.
+    dispatched: AtomicBool,
+}
+
+impl Marks {
+    fn fresh(&self) -> &Marks {
+        // Order: relaxed, here and wherever a mark is read: one task.
+        self.late.store(false, Ordering::Relaxed);
+        // Order: relaxed, see above.
+        self.dispatched.store(false, Ordering::Relaxed);
+        self
+    }
+}
+
+/// One attempt, from its place in a queue where it has no permit yet.
+async fn run(
+    shared: &attempt::Shared<'_>,
+    offer: OfferId,
+    charge: Option<Charge>,
+    call: Call,
+    marks: &Marks,
+) -> Result<Begun, Fault> {
+    let mut charge = match charge {
+        Some(charge) => charge,
+        None => {
+            // Boxed: few wait, and all would carry the room for it.
+            let charge = Box::pin(Charge::wait(shared.worker, shared.held, offer, shared.claim)).await?;
+            // Order: relaxed, see `Marks`.
+            marks.dispatched.store(true, Ordering::Relaxed);
+            charge
+        }
+    };
+    let mut preemption = charge.take_preemption();
+    let mut running = pin!(attempt::run(shared, charge, call, &marks.late));
+    let outcome = poll_fn(|cx| match (running.as_mut().poll(cx), &mut preemption) {
+        (Poll::Pending, Some(preemption)) => preemption.poll(cx).map(|()| Err(Fault::proxy(Kind::Preempted))),
+        (polled, _) => polled,
+    });
+    let mut begun = outcome.await?;
+    preemption.iter().for_each(Preemption::on_answering);
+    begun.charge.set_preemption(preemption);
+    Ok(begun)
+}
+
+/// The attempts that run. The second is boxed: few requests have one, and all would carry the room for it.
+struct Slots<'s, F> {
+    first: Pin<&'s mut Option<F>>,
+    second: Option<Pin<Box<F>>>,
+}
+
+impl<F: Future> Slots<'_, F> {
+    fn put(&mut self, slot: Slot, future: F) {
+        match slot {
+            Slot::First => self.first.set(Some(future)),
+            Slot::Second => self.second = Some(Box::pin(future)),
+        }
+    }
+
+    fn clear(&mut self, slot: Slot) {
+        match slot {
+            Slot::First => self.first.set(None),
+            Slot::Second => self.second = None,
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(Slot, F::Output)> {
+        if let Some(first) = self.first.as_mut().as_pin_mut()
+            && let Poll::Ready(ended) = first.poll(cx)
+        {
+            return Poll::Ready((Slot::First, ended));
+        }
+        match &mut self.second {
+            Some(second) => second.as_mut().poll(cx).map(|ended| (Slot::Second, ended)),
+            None => Poll::Pending,
         }
     }
 }
@@ -154,26 +240,30 @@ impl Order<'_> {
 #[expect(clippy::large_enum_variant, reason = "lives on the stack for a moment")]
 enum Event {
     Ended(Slot, Result<Begun, Fault>),
+    /// What waited in a queue is on its way.
+    Dispatched(Slot),
     Time,
     /// This data plane is out of time itself.
     Closing,
 }
 
-type Slots<'s, F> = (Pin<&'s mut Option<F>>, Pin<&'s mut Option<F>>);
-
 fn poll_event<F: Future<Output = Result<Begun, Fault>>>(
     cx: &mut Context<'_>,
     worker: &Worker,
     slots: &mut Slots<'_, F>,
+    marks: &[Marks; 2],
     mut timer: Pin<&mut Sleep>,
     closing: Pin<&mut impl Future<Output = ()>>,
     until: Moment,
 ) -> Poll<Event> {
-    if let Poll::Ready(ended) = poll_slot(cx, slots.0.as_mut()) {
-        return Poll::Ready(Event::Ended(Slot::First, ended));
+    if let Poll::Ready((slot, ended)) = slots.poll(cx) {
+        return Poll::Ready(Event::Ended(slot, ended));
     }
-    if let Poll::Ready(ended) = poll_slot(cx, slots.1.as_mut()) {
-        return Poll::Ready(Event::Ended(Slot::Second, ended));
+    for slot in [Slot::First, Slot::Second] {
+        // Order: relaxed, see `Marks`.
+        if marks[slot as usize].dispatched.swap(false, Ordering::Relaxed) {
+            return Poll::Ready(Event::Dispatched(slot));
+        }
     }
     if worker.shared.is_past(Phase::Closing) || closing.poll(cx).is_ready() {
         return Poll::Ready(Event::Closing);
@@ -183,11 +273,4 @@ fn poll_event<F: Future<Output = Result<Begun, Fault>>>(
         timer.as_mut().reset(due);
     }
     timer.poll(cx).map(|()| Event::Time)
-}
-
-fn poll_slot<F: Future>(cx: &mut Context<'_>, slot: Pin<&mut Option<F>>) -> Poll<F::Output> {
-    match slot.as_pin_mut() {
-        Some(future) => future.poll(cx),
-        None => Poll::Pending,
-    }
 }

@@ -13,7 +13,6 @@ use crate::charge::Charge;
 
 /// One answer's reader.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "one a relay, which is boxed")]
 pub enum Lens {
     /// Event by event, as they are.
     Events(StreamReader),
@@ -21,6 +20,10 @@ pub enum Lens {
     Body(BodyReader),
     /// Event by event, told as the lines of `/v1/ask`.
     Ask(Box<Told>),
+    /// Event by event, each piece the data of one.
+    Data(StreamReader),
+    /// Event by event, each piece some text as it stands between the quotes of JSON.
+    Text(StreamReader),
 }
 
 /// An answer told as lines.
@@ -57,13 +60,21 @@ impl Lens {
                 Ok(())
             }
             Lens::Ask(told) => told.on_piece(&piece, charge, out),
+            Lens::Data(reader) => {
+                reader.push_data(&piece, |data| out.push(data))?;
+                judged(reader)
+            }
+            Lens::Text(reader) => {
+                reader.push_text(&piece, |raw| out.push(Bytes::copy_from_slice(raw)))?;
+                judged(reader)
+            }
         }
     }
 
     /// The answer's body ended cleanly. Was it all?
     pub fn on_end(&mut self, charge: &mut Charge, input_estimate: u64, out: &mut Rope) -> Result<(), Fault> {
         let reader = match self {
-            Lens::Events(reader) => reader,
+            Lens::Events(reader) | Lens::Data(reader) | Lens::Text(reader) => reader,
             Lens::Body(reader) => {
                 if let Some(usage) = reader.end().usage {
                     charge.set_usage(usage);
@@ -91,9 +102,22 @@ impl Lens {
     /// What is known of the tokens: what the upstream reported, else what was received, counted here.
     pub fn usage(&self, input_estimate: u64) -> Option<Usage> {
         match self {
-            Lens::Events(reader) => Some(counted(reader, input_estimate)),
+            Lens::Events(reader) | Lens::Data(reader) | Lens::Text(reader) => {
+                Some(counted(reader, input_estimate))
+            }
             Lens::Body(_) => None,
             Lens::Ask(told) => Some(told.usage(input_estimate)),
+        }
+    }
+
+    /// Output tokens received so far; of an answer read as one they are known at its end.
+    pub fn output_so_far(&self) -> u64 {
+        match self {
+            Lens::Events(reader) | Lens::Data(reader) | Lens::Text(reader) => {
+                reader.progress().tokens_received
+            }
+            Lens::Body(_) => 0,
+            Lens::Ask(told) => told.reader.progress().tokens_received,
         }
     }
 
@@ -161,7 +185,8 @@ pub fn judged(reader: &StreamReader) -> Result<(), Fault> {
     }
 }
 
-fn counted(reader: &StreamReader, input: u64) -> Usage {
+/// What is known of the tokens of a stream, whose prompt was estimated at `input`.
+pub fn counted(reader: &StreamReader, input: u64) -> Usage {
     let progress = reader.progress();
     let output = progress.tokens_received;
     progress.usage.unwrap_or(Usage { input, output, estimated: true, ..Usage::default() })

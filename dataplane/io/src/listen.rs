@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::drain::Phase;
 use crate::serve;
+use crate::tls::ServerSide;
 use crate::worker::Worker;
 
 /// One address, as many sockets as there are workers. Port 0 picks a free one, the same for all.
@@ -41,14 +42,18 @@ pub fn is_taken(address: SocketAddr) -> bool {
 pub type Busy = mpsc::Sender<std::convert::Infallible>;
 
 /// Accepts on one socket until draining begins. Connections are tasks of this worker's runtime.
-pub async fn accept(worker: Arc<Worker>, listener: std::net::TcpListener, busy: Busy) -> io::Result<()> {
+/// `tls`: with what they are secured.
+pub async fn accept(
+    worker: Arc<Worker>,
+    listener: std::net::TcpListener,
+    tls: Option<Arc<ServerSide>>,
+    busy: Busy,
+) -> io::Result<()> {
     let is_loopback = listener.local_addr()?.ip().is_loopback();
     let listener = TcpListener::from_std(listener)?;
     let mut phases = worker.shared.phases();
     let draining = phases.wait_for(|phase| *phase >= Phase::Draining);
     tokio::pin!(draining);
-    let connections_max =
-        u64::from(worker.shared.config.limits.connections) / worker.shared.tallies.len() as u64;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -56,7 +61,7 @@ pub async fn accept(worker: Arc<Worker>, listener: std::net::TcpListener, busy: 
             _ = &mut draining => break,
         };
         match accepted {
-            Ok((stream, _)) => admit(&worker, stream, is_loopback, connections_max.max(1), &busy),
+            Ok((stream, _)) => admit(&worker, stream, is_loopback, tls.clone(), &busy),
             Err(error) => {
                 // Out of file descriptors, most likely: waiting is the only way to get some back.
                 tracing::warn!(%error, "accept failed; trying again shortly");
@@ -67,15 +72,27 @@ pub async fn accept(worker: Arc<Worker>, listener: std::net::TcpListener, busy: 
     Ok(())
 }
 
-fn admit(worker: &Arc<Worker>, stream: TcpStream, is_loopback: bool, connections_max: u64, busy: &Busy) {
-    let tally = &worker.tally;
-    let open = tally.connections_opened.value() - tally.connections_closed.value();
-    if open >= connections_max {
-        tally.connections_refused.one();
+fn admit(
+    worker: &Arc<Worker>,
+    stream: TcpStream,
+    is_loopback: bool,
+    tls: Option<Arc<ServerSide>>,
+    busy: &Busy,
+) {
+    if !may_open(worker) {
+        worker.tally.connections_refused.one();
         return;
     }
-    tally.connections_opened.one();
-    tokio::spawn(serve::connection(Arc::clone(worker), stream, is_loopback, busy.clone()));
+    worker.tally.connections_opened.one();
+    tokio::spawn(serve::connection(Arc::clone(worker), stream, is_loopback, tls, busy.clone()));
+}
+
+/// Whether a worker takes another connection: its part of all, and only while it has the memory.
+pub fn may_open(worker: &Worker) -> bool {
+    let shared = &worker.shared;
+    let connections_max = u64::from(shared.config.limits.connections) / shared.tallies.len() as u64;
+    let open = worker.tally.connections_opened.value() - worker.tally.connections_closed.value();
+    open < connections_max.max(1) && worker.ledger.level().may_connect()
 }
 
 /// Connections the kernel holds for us between two accepts.

@@ -168,10 +168,15 @@ impl Relay {
         if self.last_piece_at >= self.deadline {
             return Poll::Ready(Err(deadline_fault(self.is_callers_deadline)));
         }
+        // Before the next piece, too: an upstream that is always ahead must not keep its place.
+        if self.charge.poll_preempted(cx).is_ready() {
+            return Poll::Ready(Err(Fault::proxy(Kind::Preempted)));
+        }
         match self.body.poll_data(cx) {
             Poll::Ready(Some(Ok(piece))) => {
                 self.last_piece_at = clock::now();
-                Poll::Ready(self.lens.on_piece(piece, &mut self.charge, &mut self.out))
+                let read = self.lens.on_piece(piece, &mut self.charge, &mut self.out);
+                Poll::Ready(read.and_then(|()| self.charge.on_output(self.lens.output_so_far())))
             }
             Poll::Ready(Some(Err(fault))) => Poll::Ready(Err(fault)),
             Poll::Ready(None) => Poll::Ready(self.on_upstream_end()),

@@ -56,6 +56,12 @@ async fn until_told(handle: Handle) -> ExitCode {
     for address in &handle.http {
         tracing::info!("clients: http://{address}");
     }
+    if let Some(address) = &handle.https {
+        tracing::info!("clients: https://{address}");
+    }
+    if let Some(address) = handle.quic {
+        tracing::info!("clients: quic://{address}");
+    }
     tracing::info!("admin: http://{}", handle.admin);
     tokio::select! {
         () = told() => {}

@@ -5,8 +5,10 @@ use std::future::Future;
 use std::io;
 use std::thread::JoinHandle;
 
-/// Starts a thread that runs `task` to its end on a runtime of its own.
-pub fn spawn<F, T>(name: String, task: F) -> io::Result<JoinHandle<()>>
+use tokio::runtime::Handle;
+
+/// Starts a thread that runs `task` to its end on a runtime of its own, for which others may have tasks too.
+pub fn spawn<F, T>(name: String, task: F) -> io::Result<(JoinHandle<()>, Handle)>
 where
     F: FnOnce() -> T + Send + 'static,
     T: Future<Output = ()>,
@@ -16,7 +18,9 @@ where
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .event_interval(EVENT_INTERVAL)
         .build()?;
-    std::thread::Builder::new().name(name).spawn(move || runtime.block_on(task()))
+    let handle = runtime.handle().clone();
+    let thread = std::thread::Builder::new().name(name).spawn(move || runtime.block_on(task()))?;
+    Ok((thread, handle))
 }
 
 /// Name lookups of one worker at once; they are rare, since connections are kept.

@@ -3,9 +3,10 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use dataplane_core::table::AdapterId;
+use dataplane_core::table::{AdapterId, OfferId};
 use dataplane_state::tables::{Held, Snapshot};
 
+use crate::queue::Queue;
 use crate::upstream::Upstream;
 
 /// One generation.
@@ -14,6 +15,8 @@ pub struct Served {
     pub snapshot: Snapshot,
     /// By [`AdapterId`].
     pub upstreams: Box<[Arc<Upstream>]>,
+    /// By [`AdapterId`].
+    pub queues: Box<[Arc<Queue>]>,
 }
 
 /// One exchange's hold on it.
@@ -22,6 +25,11 @@ pub type Hold = Arc<Held<Served>>;
 impl Served {
     pub fn upstream(&self, id: AdapterId) -> &Arc<Upstream> {
         &self.upstreams[id.0 as usize]
+    }
+
+    /// Where those wait who ask for `offer`.
+    pub fn queue(&self, offer: OfferId) -> &Arc<Queue> {
+        &self.queues[self.snapshot.table.offer(offer).adapter.0 as usize]
     }
 }
 

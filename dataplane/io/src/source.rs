@@ -6,16 +6,18 @@ mod file;
 mod kept;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 use dataplane_core::table::Table;
 use dataplane_state::registry::Registry;
+use dataplane_state::tables::Snapshot;
 use proto_core::model::{Name, Set};
 use proto_core::parse::Document;
 
 use crate::clock;
 use crate::config::Origin;
+use crate::queue::{self, Queue, Terms};
 use crate::served::Served;
 use crate::upstream::Upstream;
 use crate::worker::Shared;
@@ -36,6 +38,8 @@ pub struct Installer {
     shared: Arc<Shared>,
     registry: Registry,
     upstreams: HashMap<Name, Arc<Upstream>>,
+    /// Weak: a queue lives as long as a snapshot, a request or somebody who waits needs it.
+    queues: HashMap<Name, Weak<Queue>>,
     /// A set with keys was served once: from then on nobody is `public` by default.
     closed: bool,
 }
@@ -52,7 +56,7 @@ impl Installer {
     fn new(shared: Arc<Shared>) -> Installer {
         let registry = Registry::new(shared.config.workers);
         let closed = kept::was_closed(&shared.config.kept_dir());
-        Installer { shared, registry, upstreams: HashMap::new(), closed }
+        Installer { shared, registry, upstreams: HashMap::new(), queues: HashMap::new(), closed }
     }
 
     /// Serves `documents` from now on, or says which of them this machine cannot serve; then nothing changes.
@@ -85,7 +89,8 @@ impl Installer {
         self.upstreams = upstreams.iter().map(|each| (each.name.clone(), Arc::clone(each))).collect();
         let (adapters, routes, tenants) = (set.adapters().len(), set.routes().len(), set.tenants().len());
         let snapshot = self.registry.bind(epoch, number, table);
-        self.shared.tables.swap(Served { snapshot, upstreams: upstreams.into() });
+        let queues = self.queues(&snapshot);
+        self.shared.tables.swap(Served { snapshot, upstreams: upstreams.into(), queues });
         self.on_newest();
         tracing::info!(epoch, number, adapters, routes, tenants, "serving a new set");
         Ok(())
@@ -108,6 +113,27 @@ impl Installer {
             }
         }
         if refusals.is_empty() { Ok(built) } else { Err(refusals) }
+    }
+
+    /// In the table's order of adapters, each with its terms on the way. One that is known goes on, whoever
+    /// waits in it: an adapter has one queue for as long as anybody holds it.
+    fn queues(&mut self, snapshot: &Snapshot) -> Box<[Arc<Queue>]> {
+        let terms = Terms::of(&snapshot.table, &snapshot.offers);
+        let rows = snapshot.table.adapters.iter().zip(&snapshot.adapters).zip(terms);
+        let queues = rows.map(|((row, cell), terms)| {
+            let known = self.queues.get(&row.name).and_then(Weak::upgrade);
+            let queue = known.unwrap_or_else(|| {
+                let queue = Arc::new(Queue::new(Arc::clone(cell)));
+                self.queues.insert(row.name.clone(), Arc::downgrade(&queue));
+                self.shared.spawn_at(row.hash, queue::run(Arc::clone(&queue), Arc::clone(&self.shared)));
+                queue
+            });
+            queue.set_terms(terms);
+            queue
+        });
+        let queues = queues.collect();
+        self.queues.retain(|_, queue| queue.strong_count() > 0);
+        queues
     }
 
     /// What is served is known to be the newest.

@@ -30,6 +30,7 @@ impl Timing {
     }
 }
 
-fn millis(span: std::time::Duration) -> u64 {
+/// Whole ones.
+pub fn millis(span: std::time::Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }

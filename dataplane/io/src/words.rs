@@ -3,7 +3,7 @@
 use arrayvec::ArrayString;
 use bytes::Bytes;
 pub use dataplane_core::dialect::errors::Dialect;
-use dataplane_core::dialect::errors::{Context, MODELS_NAMED_MAX, Place, write};
+use dataplane_core::dialect::errors::{Context, MODELS_NAMED_MAX, Place, reason, write};
 use dataplane_core::fault::{Fault, Kind};
 use dataplane_core::table::{Table, TenantId};
 use http::HeaderValue;
@@ -73,7 +73,20 @@ impl Telling {
         self.written(fault, Place::Stream)
     }
 
+    /// As the reason of a frame that refuses.
+    pub fn reason(&self, fault: Fault) -> String {
+        self.with_context(|context| reason(fault, context))
+    }
+
     fn written(&self, fault: Fault, place: Place) -> Bytes {
+        self.with_context(|context| {
+            let mut text = Vec::new();
+            write(fault, self.dialect, place, context, &mut text);
+            text.into()
+        })
+    }
+
+    fn with_context<T>(&self, tell: impl FnOnce(&Context<'_>) -> T) -> T {
         let models: Vec<&str> = self.models.iter().map(AsRef::as_ref).collect();
         let (adapter, model_used) = match &self.answering {
             Some((adapter, model)) => (&**adapter, &**model),
@@ -88,8 +101,6 @@ impl Telling {
             adapter,
             model_used,
         };
-        let mut text = Vec::new();
-        write(fault, self.dialect, place, &context, &mut text);
-        text.into()
+        tell(&context)
     }
 }

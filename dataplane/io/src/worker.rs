@@ -1,15 +1,23 @@
 //! What one serving thread has at hand, and what all of them share.
 
-use std::sync::Arc;
+use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use dataplane_state::learned::Learned;
+use dataplane_state::ledger::Ledger;
 use dataplane_state::tables::Tables;
 use dataplane_state::tally::WorkerTally;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::drain::Phase;
+use crate::serve::Seats;
 use crate::served::Served;
+use crate::sessions::Sessions;
+use crate::tls::ServerSide;
+use crate::upstream::attached::Lines;
 
 /// One serving thread.
 #[derive(Debug)]
@@ -18,6 +26,8 @@ pub struct Worker {
     pub id: usize,
     pub shared: Arc<Shared>,
     pub tally: Arc<WorkerTally>,
+    /// Bytes it holds for others.
+    pub ledger: Arc<Ledger>,
     random: AtomicU64,
 }
 
@@ -26,7 +36,17 @@ pub struct Worker {
 pub struct Shared {
     pub config: Config,
     pub tables: Tables<Served>,
+    /// Of the listener behind TLS.
+    pub tls: Option<Arc<ServerSide>>,
+    pub sessions: Sessions,
+    /// Sessions whose peers may come back.
+    pub seats: Arc<Seats>,
+    /// Adapters that dialled in.
+    pub lines: Lines,
+    /// What requests take, as earlier ones did.
+    pub learned: Learned,
     pub tallies: Box<[Arc<WorkerTally>]>,
+    pub ledgers: Box<[Arc<Ledger>]>,
     phase: watch::Sender<Phase>,
     /// The same as one byte, for the path.
     phase_now: AtomicU8,
@@ -37,21 +57,39 @@ pub struct Shared {
     /// Refusals of sets, by this data plane.
     pub sets_refused: AtomicU64,
     pub sets_taken: AtomicU64,
+    /// Changed certificates of adapters that are in use since, and those that could not be used.
+    pub adapter_files_taken: AtomicU64,
+    pub adapter_files_refused: AtomicU64,
+    /// Of the workers, set before anything is served.
+    runtimes: OnceLock<Box<[Handle]>>,
 }
 
 impl Shared {
-    pub fn new(config: Config) -> Shared {
+    pub fn new(config: Config, tls: Option<Arc<ServerSide>>) -> Shared {
         let tallies = (0..config.workers).map(|_| Arc::default()).collect();
+        // A worker that could not hold a few of the largest bodies would refuse them while it is idle.
+        let bytes_min = config.limits.body_bytes.saturating_mul(BODIES_MIN);
+        let bytes_max = (config.limits.memory_bytes / config.workers.max(1) as u64).max(bytes_min);
+        let ledgers = (0..config.workers).map(|_| Arc::new(Ledger::new(bytes_max))).collect();
         Shared {
             config,
             tables: Tables::new(),
+            tls,
+            sessions: Sessions::new(),
+            seats: Arc::default(),
+            lines: Lines::default(),
+            learned: Learned::new(),
             tallies,
+            ledgers,
             phase: watch::Sender::new(Phase::Serving),
             phase_now: AtomicU8::new(Phase::Serving as u8),
             source_ok: AtomicBool::new(false),
             fresh_at: AtomicU64::new(0),
             sets_refused: AtomicU64::new(0),
             sets_taken: AtomicU64::new(0),
+            adapter_files_taken: AtomicU64::new(0),
+            adapter_files_refused: AtomicU64::new(0),
+            runtimes: OnceLock::new(),
         }
     }
 
@@ -76,6 +114,24 @@ impl Shared {
         self.phase.subscribe()
     }
 
+    /// The workers' runtimes, once all are there.
+    pub fn set_runtimes(&self, runtimes: Vec<Handle>) {
+        self.runtimes.set(runtimes.into()).expect("a data plane starts once");
+    }
+
+    /// Runs `task` on the worker that `hash` falls to.
+    pub fn spawn_at(&self, hash: u64, task: impl Future<Output = ()> + Send + 'static) {
+        let runtimes = self.runtimes.get().expect("workers are started before sets are taken in");
+        // Less than the number of workers, which is one.
+        let at = (hash % runtimes.len() as u64) as usize;
+        drop(runtimes[at].spawn(task));
+    }
+
+    /// A bug of ours ended something that is no connection.
+    pub fn on_panic(&self) {
+        self.tallies[0].panics.one();
+    }
+
     /// May traffic be sent here?
     pub fn is_ready(&self) -> bool {
         !self.is_past(Phase::Leaving) && self.tables.peek().is_some()
@@ -86,7 +142,8 @@ impl Worker {
     /// `seed`: random bits, different for each worker.
     pub fn new(id: usize, shared: Arc<Shared>, seed: u64) -> Worker {
         let tally = Arc::clone(&shared.tallies[id]);
-        Worker { id, shared, tally, random: AtomicU64::new(seed) }
+        let ledger = Arc::clone(&shared.ledgers[id]);
+        Worker { id, shared, tally, ledger, random: AtomicU64::new(seed) }
     }
 
     /// 64 random bits (SplitMix64, Steele et al. 2014): for lots and ids, never for secrets.
@@ -99,3 +156,6 @@ impl Worker {
         mixed ^ (mixed >> 31)
     }
 }
+
+/// Of the largest size, that every worker may hold at once.
+const BODIES_MIN: u64 = 4;

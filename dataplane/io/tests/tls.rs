@@ -111,13 +111,21 @@ async fn ready(handle: &Handle) {
 }
 
 async fn ask(address: SocketAddr, model: &str) -> (u16, String) {
+    let body = format!(r#"{{"model":"{model}","messages":[]}}"#);
+    let request = Request::post("/v1/chat/completions").header("host", "localhost");
+    send(address, request.body(Full::new(Bytes::from(body))).unwrap()).await
+}
+
+async fn metrics(address: SocketAddr) -> String {
+    let request = Request::get("/metrics").header("host", "localhost").body(Full::default());
+    send(address, request.unwrap()).await.1
+}
+
+async fn send(address: SocketAddr, request: Request<Full<Bytes>>) -> (u16, String) {
     let stream = TcpStream::connect(address).await.unwrap();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
-    let body = format!(r#"{{"model":"{model}","messages":[]}}"#);
-    let request =
-        Request::post("/v1/chat/completions").header("host", "proxy").body(Full::new(Bytes::from(body)));
-    let response = sender.send_request(request.unwrap()).await.unwrap();
+    let response = sender.send_request(request).await.unwrap();
     let status = response.status().as_u16();
     let body = response.into_body().collect().await.unwrap().to_bytes();
     (status, String::from_utf8(body.to_vec()).unwrap())
@@ -161,5 +169,30 @@ async fn an_adapter_behind_mutual_tls_is_spoken_to_in_http2_and_a_wrong_ca_is_a_
     assert!(body.contains("upstream_tls_error"), "{body}");
     let (status, body) = ask(handle.http[0], "nameless-model").await;
     assert_eq!(status, 502, "without its certificate nobody is served: {body}");
+    handle.drain(std::future::pending()).await;
+}
+
+#[tokio::test]
+async fn a_client_certificate_that_changes_on_disk_is_shown_from_then_on() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let folder = tempfile::tempdir().unwrap();
+    let (right, wrong) = (Authority::new(), Authority::new());
+    right.write_ca(folder.path(), "ca.pem");
+    right.write(folder.path(), "server", ExtendedKeyUsagePurpose::ServerAuth);
+    wrong.write(folder.path(), "client", ExtendedKeyUsagePurpose::ClientAuth);
+    let address = model_server(folder.path()).await;
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let files = format!("{{ ca: {}, cert: {}, key: {} }}", at("ca.pem"), at("client.pem"), at("client.key"));
+    let handle = serve(folder.path(), &adapter("changing", address, &files));
+    ready(&handle).await;
+    let (status, body) = ask(handle.http[0], "changing-model").await;
+    assert_eq!(status, 502, "another authority's: {body}");
+    right.write(folder.path(), "client", ExtendedKeyUsagePurpose::ClientAuth);
+    let begun = Instant::now();
+    while !metrics(handle.http[0]).await.contains("\natp_adapter_files_taken_total 1\n") {
+        assert!(begun.elapsed() < Duration::from_secs(20), "the new one is never taken");
+    }
+    let (status, body) = ask(handle.http[0], "changing-model").await;
+    assert_eq!(status, 200, "the new one is shown: {body}");
     handle.drain(std::future::pending()).await;
 }

@@ -6,16 +6,20 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
+use dataplane_core::admit::window::{Kinds, Limits};
 use dataplane_core::table::Table;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use proto_core::model::Name;
 
 use crate::balance::BalanceCell;
+use crate::count::Count;
 use crate::endpoint::BreakerCell;
+use crate::pace::BudgetCell;
 use crate::permits::Permits;
 use crate::tables::Snapshot;
-use crate::tally::{OfferTally, TenantTally};
+use crate::tally::{OfferTally, QueueTally, TenantTally};
+use crate::window::Window;
 
 /// What is remembered for an adapter.
 #[derive(Debug)]
@@ -27,6 +31,10 @@ pub struct AdapterCell {
 /// What is remembered for one model of one adapter; one tally a worker.
 #[derive(Debug)]
 pub struct OfferCell {
+    /// Where the limit of this model moves: what it carries now, and may. Whoever finds the limit sets it.
+    pub permits: Permits,
+    /// Written by its queue's owner alone.
+    pub queue: QueueTally,
     pub tallies: Box<[CachePadded<OfferTally>]>,
 }
 
@@ -39,6 +47,12 @@ pub struct RouteCell {
 /// What is remembered for a tenant; one tally a worker.
 #[derive(Debug)]
 pub struct TenantCell {
+    /// What it may have in flight.
+    pub window: Window,
+    /// What it spends over time.
+    pub budget: BudgetCell,
+    /// Runs it has open.
+    pub sessions: Count,
     pub tallies: Box<[CachePadded<TenantTally>]>,
 }
 
@@ -50,6 +64,19 @@ pub struct Registry {
     offers: HashMap<(Name, Name), Arc<OfferCell>, FixedState>,
     routes: HashMap<Box<str>, Arc<RouteCell>, FixedState>,
     tenants: HashMap<Name, Arc<TenantCell>, FixedState>,
+}
+
+impl Default for TenantCell {
+    /// Of nobody: without limits, counted by no worker.
+    fn default() -> TenantCell {
+        let window = Window::new(Kinds::TENANT, Limits::NONE);
+        TenantCell {
+            window,
+            budget: BudgetCell::default(),
+            sessions: Count::default(),
+            tallies: Box::default(),
+        }
+    }
 }
 
 impl Registry {
@@ -64,24 +91,38 @@ impl Registry {
         let workers = self.workers;
         let adapters = table.adapters.iter().map(|row| {
             let cell = keep(&mut self.adapters, &row.name, || AdapterCell {
-                permits: Permits::new(row.limits.max_parallel),
+                permits: Permits::new(0, None),
                 breaker: BreakerCell::new(),
             });
-            cell.permits.set_limit(row.limits.max_parallel);
+            let limits = row.limits;
+            let tokens = limits.max_tokens_in_flight.map(|tokens| tokens.0);
+            // Nobody queues yet, so nobody is woken.
+            let _ = cell.permits.set_limits(limits.max_parallel, tokens);
             cell
         });
         let adapters = adapters.collect();
         let offers = table.offers.iter().map(|row| {
             let key = (table.adapter(row.adapter).name.clone(), row.model.clone());
-            keep(&mut self.offers, &key, || OfferCell { tallies: per_worker(workers) })
+            keep(&mut self.offers, &key, || OfferCell {
+                // Nothing until its owner has begun to look for its limit.
+                permits: Permits::new(1, None),
+                queue: QueueTally::default(),
+                tallies: per_worker(workers),
+            })
         });
         let offers = offers.collect();
         let routes = table.routes.iter().map(|row| keep(&mut self.routes, &row.name, RouteCell::default));
         let routes = routes.collect();
-        let tenants = table
-            .tenants
-            .iter()
-            .map(|row| keep(&mut self.tenants, &row.name, || TenantCell { tallies: per_worker(workers) }));
+        let tenants = table.tenants.iter().map(|row| {
+            let cell = keep(&mut self.tenants, &row.name, || TenantCell {
+                window: Window::new(Kinds::TENANT, row.window),
+                budget: BudgetCell::default(),
+                sessions: Count::default(),
+                tallies: per_worker(workers),
+            });
+            cell.window.set_limits(row.window);
+            cell
+        });
         let tenants = tenants.collect();
         self.forget();
         Snapshot { epoch, number, table, adapters, offers, routes, tenants }

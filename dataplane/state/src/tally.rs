@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use dataplane_core::admit::estimate::ERROR_PERMILLE_BOUNDS;
 use dataplane_core::fault::{CODES, Fault};
 
 /// A count that only grows.
@@ -13,6 +14,14 @@ impl Counter {
     pub fn add(&self, more: u64) {
         // Order: relaxed. A count for people; nothing is read because of it.
         self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// The same, which stays at the end of its range: money of mistaken prices must not begin anew.
+    pub fn add_saturating(&self, more: u64) {
+        // Order: relaxed, see `add`. One worker writes.
+        let sum = self.0.load(Ordering::Relaxed).saturating_add(more);
+        // Order: relaxed, see `add`.
+        self.0.store(sum, Ordering::Relaxed);
     }
 
     pub fn one(&self) {
@@ -67,17 +76,20 @@ pub enum Operation {
     Embeddings,
     Models,
     Ask,
+    /// An ATP session.
+    Session,
     /// Health, metrics and what does not exist.
     Other,
 }
 
 impl Operation {
-    pub const ALL: [Operation; 6] = [
+    pub const ALL: [Operation; 7] = [
         Operation::Chat,
         Operation::Completions,
         Operation::Embeddings,
         Operation::Models,
         Operation::Ask,
+        Operation::Session,
         Operation::Other,
     ];
 
@@ -89,6 +101,7 @@ impl Operation {
             Operation::Embeddings => "embeddings",
             Operation::Models => "models",
             Operation::Ask => "ask",
+            Operation::Session => "session",
             Operation::Other => "other",
         }
     }
@@ -98,6 +111,17 @@ impl Operation {
 #[derive(Debug)]
 pub struct WorkerTally {
     pub connections_opened: Counter,
+    pub sessions_opened: Counter,
+    pub sessions_closed: Counter,
+    pub sessions_refused: Counter,
+    pub sessions_suspended: Counter,
+    pub sessions_resumed: Counter,
+    pub frames_sent: Counter,
+    pub frames_received: Counter,
+    pub frames_ignored: Counter,
+    pub agent_statuses: Counter,
+    pub ecn_marks: Counter,
+    pub ecn_reactions: Counter,
     pub connections_closed: Counter,
     /// Refused at accept: over the limit of connections.
     pub connections_refused: Counter,
@@ -121,6 +145,18 @@ pub struct WorkerTally {
     pub latency_ms: Histogram,
     /// Milliseconds from the arrival of a request to the first byte of its answer.
     pub first_token_ms: Histogram,
+    /// Times the window of a run moved.
+    pub flow_moves: Counter,
+    /// Refused for a window or a budget, by what was short.
+    pub denied_calls: Counter,
+    pub denied_tokens: Counter,
+    pub denied_usd: Counter,
+    /// How far estimates were off, thousandths of what was predicted.
+    pub estimate_error_tokens: Histogram,
+    pub estimate_error_usd: Histogram,
+    /// Answers that took more than a fifth above what was predicted.
+    pub estimate_under_tokens: Counter,
+    pub estimate_under_usd: Counter,
     /// Microseconds from the arrival of a request to its dispatch.
     pub overhead_us: Histogram,
 }
@@ -129,6 +165,17 @@ impl Default for WorkerTally {
     fn default() -> WorkerTally {
         WorkerTally {
             connections_opened: Counter::default(),
+            sessions_opened: Counter::default(),
+            sessions_closed: Counter::default(),
+            sessions_refused: Counter::default(),
+            sessions_suspended: Counter::default(),
+            sessions_resumed: Counter::default(),
+            frames_sent: Counter::default(),
+            frames_received: Counter::default(),
+            frames_ignored: Counter::default(),
+            agent_statuses: Counter::default(),
+            ecn_marks: Counter::default(),
+            ecn_reactions: Counter::default(),
             connections_closed: Counter::default(),
             connections_refused: Counter::default(),
             connections_cut_slow: Counter::default(),
@@ -146,6 +193,14 @@ impl Default for WorkerTally {
             clients_too_slow: Counter::default(),
             latency_ms: Histogram::new(LATENCY_MS),
             first_token_ms: Histogram::new(FIRST_TOKEN_MS),
+            flow_moves: Counter::default(),
+            denied_calls: Counter::default(),
+            denied_tokens: Counter::default(),
+            denied_usd: Counter::default(),
+            estimate_error_tokens: Histogram::new(ERROR_PERMILLE_BOUNDS),
+            estimate_error_usd: Histogram::new(ERROR_PERMILLE_BOUNDS),
+            estimate_under_tokens: Counter::default(),
+            estimate_under_usd: Counter::default(),
             overhead_us: Histogram::new(OVERHEAD_US),
         }
     }
@@ -191,13 +246,78 @@ pub struct OfferTally {
     pub wasted_picodollars: Counter,
 }
 
+/// What happened in the queue of one model. One task writes it.
+#[derive(Debug)]
+pub struct QueueTally {
+    pub enqueued: Counter,
+    /// Left it with a permit.
+    pub granted: Counter,
+    /// Left it without: gave up, too late, too old.
+    pub dropped: Counter,
+    /// Had no place in it.
+    pub refused: Counter,
+    /// Gave their place to one in need.
+    pub preempted: Counter,
+    /// Of grants to one that starved within its tenant.
+    pub starved: Counter,
+    /// The queue was too old three times in a row.
+    pub high_watermarks: Counter,
+    /// Milliseconds of those granted.
+    pub wait_ms: Histogram,
+    /// Waiting now: gold, silver, bronze.
+    depth: [AtomicU64; 3],
+}
+
+impl Default for QueueTally {
+    fn default() -> QueueTally {
+        QueueTally {
+            enqueued: Counter::default(),
+            granted: Counter::default(),
+            dropped: Counter::default(),
+            refused: Counter::default(),
+            preempted: Counter::default(),
+            starved: Counter::default(),
+            high_watermarks: Counter::default(),
+            wait_ms: Histogram::new(QUEUE_WAIT_MS),
+            depth: Default::default(),
+        }
+    }
+}
+
+impl QueueTally {
+    /// Gold, silver, bronze.
+    pub fn set_depth(&self, depth: [u32; 3]) {
+        for (word, depth) in self.depth.iter().zip(depth) {
+            // Order: relaxed, a number for people.
+            word.store(u64::from(depth), Ordering::Relaxed);
+        }
+    }
+
+    pub fn depth(&self) -> [u64; 3] {
+        // Order: relaxed, see above.
+        [0, 1, 2].map(|at: usize| self.depth[at].load(Ordering::Relaxed))
+    }
+}
+
 /// What one worker did for one tenant.
 #[derive(Debug, Default)]
 pub struct TenantTally {
+    /// Attempts begun and ended: what lies between is under way.
+    pub begun: Counter,
+    pub ended: Counter,
     pub requests: Counter,
     pub input_tokens: Counter,
     pub output_tokens: Counter,
     pub cost_picodollars: Counter,
+}
+
+impl TenantTally {
+    /// Attempts begun and not ended.
+    pub fn under_way(&self) -> u64 {
+        // The ends first: one that comes and goes in between must not count as fewer than none.
+        let ended = self.ended.value();
+        self.begun.value().saturating_sub(ended)
+    }
 }
 
 /// The buckets dashboards of existing deployments query.
@@ -205,6 +325,8 @@ const LATENCY_MS: &[u64] = &[50, 100, 200, 400, 800, 1200, 2000, 5000, 10_000, 3
 /// The convention's 0.01 · 2ⁿ seconds.
 const FIRST_TOKEN_MS: &[u64] =
     &[10, 20, 40, 80, 160, 320, 640, 1280, 2560, 5120, 10_240, 20_480, 40_960, 81_920];
+/// Those existing dashboards query.
+const QUEUE_WAIT_MS: &[u64] = &[1, 5, 10, 25, 50, 100, 250, 500, 1000];
 /// From a fast parse to a body that trickles in.
 const OVERHEAD_US: &[u64] = &[10, 25, 50, 100, 250, 500, 1000, 2500, 10_000, 100_000];
 

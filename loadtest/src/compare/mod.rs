@@ -9,7 +9,7 @@ pub mod command;
 mod configs;
 pub mod report;
 pub mod rounds;
-mod stage;
+pub(crate) mod stage;
 pub mod statistics;
 
 use std::net::{Ipv4Addr, SocketAddr};

@@ -28,6 +28,8 @@ pub struct Report {
     pub failed: u64,
     /// Failures by kind.
     pub failures: BTreeMap<String, u64>,
+    /// From the intended moment to the end, by kind of failure; dropped arrivals have none.
+    pub failure_latency_us: BTreeMap<String, Spread>,
     pub good_per_s: f64,
     /// `data:` events of streams, the end mark not counted.
     pub chunks: u64,
@@ -99,6 +101,11 @@ impl Report {
             good: tally.good,
             failed: tally.failed(),
             failures: tally.failures.iter().map(|(failure, count)| (failure.to_string(), *count)).collect(),
+            failure_latency_us: tally
+                .failed_ns
+                .iter()
+                .map(|(failure, latency)| (failure.to_string(), Spread::of(latency)))
+                .collect(),
             good_per_s: tally.good as f64 / elapsed_s,
             chunks: tally.chunks,
             chunks_per_s: tally.chunks as f64 / elapsed_s,
@@ -170,13 +177,14 @@ impl fmt::Display for Report {
         write!(f, "{:<20}", "microseconds")?;
         columns.iter().try_for_each(|column| write!(f, "{column:>12}"))?;
         writeln!(f)?;
+        let failed = self.failure_latency_us.iter().map(|(failure, spread)| (failure.as_str(), spread));
         let spreads = [
             ("latency", &self.latency_us),
             ("first token", &self.first_token_us),
             ("between chunks", &self.between_chunks_us),
             ("send lag", &self.send_lag_us),
         ];
-        for (name, spread) in spreads.into_iter().filter(|(_, spread)| spread.count > 0) {
+        for (name, spread) in spreads.into_iter().chain(failed).filter(|(_, spread)| spread.count > 0) {
             write!(f, "{name:<20}")?;
             let values = [spread.p50, spread.p90, spread.p99, spread.p999, spread.max, spread.mean];
             values.iter().try_for_each(|value| write!(f, "{value:>12.1}"))?;

@@ -59,6 +59,8 @@ pub(crate) struct Ended {
 pub(crate) struct Tally {
     pub(crate) good: u64,
     pub(crate) failures: BTreeMap<Failure, u64>,
+    /// Of those that failed after they were sent: a refusal has a latency of its own.
+    pub(crate) failed_ns: BTreeMap<Failure, Histogram<u64>>,
     pub(crate) chunks: u64,
     pub(crate) tokens: u64,
     /// Reads that completed at least one chunk.
@@ -81,6 +83,7 @@ impl Tally {
         Tally {
             good: 0,
             failures: BTreeMap::new(),
+            failed_ns: BTreeMap::new(),
             chunks: 0,
             tokens: 0,
             reads: 0,
@@ -109,7 +112,10 @@ impl Tally {
         record(&mut self.lag_ns, ended.lag);
         match ended.failure {
             None => self.good += 1,
-            Some(failure) => *self.failures.entry(failure).or_default() += 1,
+            Some(failure) => {
+                *self.failures.entry(failure).or_default() += 1;
+                record(self.failed_ns.entry(failure).or_insert_with(histogram), ended.latency);
+            }
         }
         if matches!(ended.failure, None | Some(Failure::Timeout)) {
             record(&mut self.latency_ns, ended.latency);
@@ -176,6 +182,9 @@ mod tests {
         }
         assert_eq!(tally.latency_ns.len(), 2);
         assert!(tally.latency_ns.min() >= 9_990_000 && tally.latency_ns.max() >= 30_000_000_000);
+        let refused = &tally.failed_ns[&Failure::Status(429)];
+        assert_eq!((refused.len(), tally.failed_ns.len()), (1, 2));
+        assert!(refused.max() <= 1_001_000, "each kind has its own");
     }
 
     #[test]

@@ -103,6 +103,19 @@ async fn every_fault_of_the_mock_has_its_kind() {
 }
 
 #[tokio::test]
+async fn refusals_have_latencies_of_their_own() {
+    let mock = mock().await;
+    let load = Load::Open { rate: 4000.0, arrivals: Arrivals::Uniform };
+    let model = "m--first-token-ms-200--capacity-2";
+    let report = generate(&plan(&mock, model, false, load, 20)).await.unwrap();
+    assert_eq!((report.good, failures(&report)), (2, vec![("status 429", 18)]));
+    let refused = &report.failure_latency_us["status 429"];
+    assert_eq!(refused.count, 18);
+    assert!(refused.p50 < 200_000.0 && report.latency_us.min >= 200_000.0, "{report}");
+    assert!(report.to_string().contains("\nstatus 429"), "{report}");
+}
+
+#[tokio::test]
 async fn a_warmup_is_sent_but_not_counted() {
     let mock = mock().await;
     let mut plan = plan(&mock, "m", false, CLOSED, 5);

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::Shared;
 use super::ask::Ask;
-use super::ledger::{Left, Outcome, UnderWay, unix_ns};
+use super::ledger::{Answered, Left, Outcome, UnderWay, unix_ns};
 use super::render::{self, Form, Shape, Text};
 use super::script::{BadWord, Fault, Script};
 use super::wire::{Head, Wire};
@@ -86,6 +86,14 @@ async fn scripted(shared: &Shared, asked: &Asked<'_>, endpoint: Endpoint, wire: 
         }
     };
     let under_way = shared.ledger.on_request(&ask.model, asked.body.len());
+    if let Some(status) = script.status_at(under_way.at_once) {
+        let refused = refuse(status, script.retry_after_s, wire).await;
+        shared
+            .ledger
+            .on_end(under_way, refused.as_ref().map_or_else(|left| Outcome::Left(*left), |_| Outcome::Full));
+        return refused.unwrap_or(Ending::Cut);
+    }
+    under_way.on_let_in();
     let streamed = ask.stream.unwrap_or(false) && !matches!(endpoint, Endpoint::Embeddings);
     let fault = script.fault_of_request(under_way.number).filter(|fault| fault.is_for(streamed));
     let mut making = Making { shared, ask: &ask, script: &script, fault, under_way };
@@ -128,17 +136,22 @@ impl Making<'_> {
             _ => {}
         }
         if let Some(Fault::Status(status)) = self.fault {
-            wire.wait_until(Instant::now() + self.script.first_token).await?;
-            return self.refuse(status, wire).await;
+            wire.wait_until(Instant::now() + self.first_token()).await?;
+            self.under_way.on_refused();
+            let retry_after_s = self.script.retry_after_s.or((status == 429).then_some(1));
+            return refuse(status, retry_after_s, wire).await;
         }
         match endpoint {
             Endpoint::Embeddings => {
-                wire.wait_until(Instant::now() + self.script.first_token).await?;
+                wire.wait_until(Instant::now() + self.first_token()).await?;
                 self.whole(&self.embeddings(), wire).await
             }
             Endpoint::Text(form) => {
                 let (text, cut_short) = self.text();
                 let shape = self.shape(form, &text, cut_short);
+                if self.shared.config.record {
+                    self.under_way.answered = Some(self.answered(&shape));
+                }
                 if self.ask.stream.unwrap_or(false) {
                     self.stream(&shape, wire).await
                 } else {
@@ -179,6 +192,16 @@ impl Making<'_> {
         }
     }
 
+    fn answered(&self, shape: &Shape<'_>) -> Answered {
+        Answered {
+            model: self.ask.model.clone().into_owned(),
+            id: shape.id(),
+            prompt_tokens: shape.prompt_tokens,
+            tokens_sent: 0,
+            is_complete: false,
+        }
+    }
+
     fn embeddings(&self) -> Vec<u8> {
         let dimensions = self.ask.dimensions.unwrap_or(DIMENSIONS).min(DIMENSIONS_MAX);
         let as_base64 = self.ask.encoding_format == Some("base64");
@@ -189,18 +212,6 @@ impl Making<'_> {
             as_base64,
             self.ask.prompt_tokens(),
         )
-    }
-
-    async fn refuse(&self, status: u16, wire: &mut Wire<'_>) -> Result<Ending, Left> {
-        let retry_after = self.script.retry_after_s.or((status == 429).then_some(1));
-        let retry_after = retry_after.map(|seconds| seconds.to_string());
-        let body = render::error(status, &format!("the mock answers {status} as its script says"));
-        let mut head = Head::whole(status, body.len());
-        head.extra = retry_after.as_deref().map(|seconds| ("retry-after", seconds));
-        wire.head(&head).await?;
-        wire.body(&body).await?;
-        wire.finish().await?;
-        Ok(Ending::Kept)
     }
 
     /// Sends an answer that is not streamed.
@@ -237,7 +248,7 @@ impl Making<'_> {
         wire.head(&Head::stream(promised)).await?;
         if !self.script.first_token.is_zero() {
             wire.flush().await?;
-            wire.wait_until(Instant::now() + self.script.first_token).await?;
+            wire.wait_until(Instant::now() + self.first_token()).await?;
         }
         if let Some(ending) = self.meet(0, shape, wire).await? {
             return Ok(ending);
@@ -256,8 +267,9 @@ impl Making<'_> {
             for choice in 0..shape.choices {
                 event.clear();
                 shape.push_token(choice, index, &mut event);
-                self.send(&event, wire).await?;
+                // Before it is known whether the client was still there: it may have read what was written.
                 self.under_way.tokens_sent += 1;
+                self.send(&event, wire).await?;
             }
             if let Some(ending) = self.meet(index + 1, shape, wire).await? {
                 return Ok(ending);
@@ -338,6 +350,11 @@ impl Making<'_> {
         wire.still_there()
     }
 
+    /// Silence before the first token, as busy as it was when this request came.
+    fn first_token(&self) -> Duration {
+        self.script.first_token_at(self.under_way.at_once)
+    }
+
     /// When token `index` is due behind the first.
     fn spacing(&self, index: u32) -> Duration {
         let rate = u64::from(self.script.token_rate.max(1));
@@ -347,8 +364,20 @@ impl Making<'_> {
     /// How long a model would take until its last token.
     fn pause_before(&self, tokens: u32) -> Duration {
         let paced = self.script.token_rate > 0 && tokens > 1;
-        self.script.first_token + if paced { self.spacing(tokens - 1) } else { Duration::ZERO }
+        self.first_token() + if paced { self.spacing(tokens - 1) } else { Duration::ZERO }
     }
+}
+
+/// `retry_after_s`: sent where there is one.
+async fn refuse(status: u16, retry_after_s: Option<u32>, wire: &mut Wire<'_>) -> Result<Ending, Left> {
+    let retry_after = retry_after_s.map(|seconds| seconds.to_string());
+    let body = render::error(status, &format!("the mock answers {status} as its script says"));
+    let mut head = Head::whole(status, body.len());
+    head.extra = retry_after.as_deref().map(|seconds| ("retry-after", seconds));
+    wire.head(&head).await?;
+    wire.body(&body).await?;
+    wire.finish().await?;
+    Ok(Ending::Kept)
 }
 
 async fn json(wire: &mut Wire<'_>, status: u16, body: &[u8]) -> Result<(), Left> {

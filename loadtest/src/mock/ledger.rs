@@ -17,6 +17,7 @@ pub(crate) struct Ledger {
     started: Instant,
     models: Mutex<HashMap<String, Arc<ModelTally>>>,
     recent: Mutex<Recent>,
+    answers: Mutex<VecDeque<Answered>>,
     connections: AtomicU64,
     refused: AtomicU64,
     identities: AtomicU64,
@@ -27,8 +28,10 @@ pub(crate) struct ModelTally {
     requests: AtomicU64,
     completed: AtomicU64,
     faulted: AtomicU64,
+    refused: AtomicU64,
     cancelled: AtomicU64,
     under_way: AtomicU64,
+    under_way_max: AtomicU64,
     tokens_sent: AtomicU64,
     prompt_bytes: AtomicU64,
     cancels: Mutex<VecDeque<Cancel>>,
@@ -65,15 +68,33 @@ pub struct ModelStats {
     pub completed: u64,
     /// Answers that met a fault of the script.
     pub faulted: u64,
+    /// Answers with a status of the script (of `faulted`), or above its capacity.
+    pub refused: u64,
     /// The client left before the end of the answer (also out of a `hang`).
     pub cancelled: u64,
     /// Requests being answered right now.
     pub under_way: u64,
+    /// The most there ever were, refused ones not among them.
+    pub under_way_max: u64,
     pub tokens_sent: u64,
     /// Bytes of request bodies.
     pub prompt_bytes: u64,
     /// The last cancellations, oldest first; at most 256.
     pub cancels: Vec<Cancel>,
+}
+
+/// One answer that began to take shape, at its end: the bill of whoever asked has a row for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answered {
+    pub model: String,
+    /// The `id` of the answer.
+    pub id: String,
+    /// As its usage says, or would have.
+    pub prompt_tokens: u64,
+    /// Tokens written to the wire; of a whole answer that was written, all of them.
+    pub tokens_sent: u64,
+    /// To its proper end, its usage with it.
+    pub is_complete: bool,
 }
 
 /// One client that left early.
@@ -122,6 +143,8 @@ pub struct Seen {
 pub(crate) enum Outcome {
     Completed,
     Faulted,
+    /// Above the capacity.
+    Full,
     Left(Left),
 }
 
@@ -131,6 +154,10 @@ pub(crate) struct UnderWay {
     asked_at_ns: u64,
     /// From 0, counted per model since start or reset.
     pub(crate) number: u64,
+    /// Under way when it came, itself among them.
+    pub(crate) at_once: u64,
+    /// What the bill of its answer says, once there is an answer.
+    pub(crate) answered: Option<Answered>,
     pub(crate) tokens_sent: u64,
 }
 
@@ -140,6 +167,7 @@ impl Ledger {
             started: Instant::now(),
             models: Mutex::default(),
             recent: Mutex::default(),
+            answers: Mutex::default(),
             connections: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             identities: AtomicU64::new(0),
@@ -165,18 +193,27 @@ impl Ledger {
 
     pub(crate) fn on_request(&self, model: &str, body_bytes: usize) -> UnderWay {
         let tally = self.tally(model);
-        tally.under_way.fetch_add(1, Relaxed);
+        let at_once = tally.under_way.fetch_add(1, Relaxed) + 1;
         tally.prompt_bytes.fetch_add(body_bytes as u64, Relaxed);
         let number = tally.requests.fetch_add(1, Relaxed);
-        UnderWay { tally, asked_at_ns: self.now_ns(), number, tokens_sent: 0 }
+        UnderWay { tally, asked_at_ns: self.now_ns(), number, at_once, answered: None, tokens_sent: 0 }
     }
 
-    pub(crate) fn on_end(&self, under_way: UnderWay, outcome: Outcome) {
+    pub(crate) fn on_end(&self, mut under_way: UnderWay, outcome: Outcome) {
+        if let Some(answered) = under_way.answered.take() {
+            let mut answers = lock(&self.answers);
+            if answers.len() == ANSWERS_MAX {
+                answers.pop_front();
+            }
+            let is_complete = outcome == Outcome::Completed;
+            answers.push_back(Answered { tokens_sent: under_way.tokens_sent, is_complete, ..answered });
+        }
         let tally = &under_way.tally;
         tally.tokens_sent.fetch_add(under_way.tokens_sent, Relaxed);
         match outcome {
             Outcome::Completed => tally.completed.fetch_add(1, Relaxed),
             Outcome::Faulted => tally.faulted.fetch_add(1, Relaxed),
+            Outcome::Full => tally.refused.fetch_add(1, Relaxed),
             Outcome::Left(how) => {
                 let mut cancels = lock(&tally.cancels);
                 if cancels.len() == CANCELS_MAX {
@@ -213,6 +250,10 @@ impl Ledger {
         lock(&self.recent).seen.iter().map(Seen::of).collect()
     }
 
+    pub(crate) fn answers(&self) -> Vec<Answered> {
+        lock(&self.answers).iter().cloned().collect()
+    }
+
     pub(crate) fn stats(&self) -> Stats {
         let models = lock(&self.models);
         Stats {
@@ -227,6 +268,7 @@ impl Ledger {
     pub(crate) fn reset(&self) {
         lock(&self.models).clear();
         *lock(&self.recent) = Recent::default();
+        lock(&self.answers).clear();
         self.connections.store(0, Relaxed);
         self.refused.store(0, Relaxed);
     }
@@ -247,12 +289,26 @@ impl ModelTally {
             requests: self.requests.load(Relaxed),
             completed: self.completed.load(Relaxed),
             faulted: self.faulted.load(Relaxed),
+            refused: self.refused.load(Relaxed),
             cancelled: self.cancelled.load(Relaxed),
             under_way: self.under_way.load(Relaxed),
+            under_way_max: self.under_way_max.load(Relaxed),
             tokens_sent: self.tokens_sent.load(Relaxed),
             prompt_bytes: self.prompt_bytes.load(Relaxed),
             cancels: lock(&self.cancels).iter().cloned().collect(),
         }
+    }
+}
+
+impl UnderWay {
+    /// There is room for it: it will be answered.
+    pub(crate) fn on_let_in(&self) {
+        self.tally.under_way_max.fetch_max(self.at_once, Relaxed);
+    }
+
+    /// It is answered with a status of the script.
+    pub(crate) fn on_refused(&self) {
+        self.tally.refused.fetch_add(1, Relaxed);
     }
 }
 
@@ -305,6 +361,8 @@ const MODELS_MAX: usize = 4096;
 const OTHER_MODELS: &str = "(other models)";
 /// Enough for a test to look at each one; the counter goes on beyond.
 const CANCELS_MAX: usize = 256;
+/// What a test of ten thousand requests asks for, with some room; about 2 MiB.
+const ANSWERS_MAX: usize = 16_384;
 /// A test looks at the last few; 64 of at most 64 KiB keep the mock under 5 MiB.
 const RECORDED_MAX: usize = 64;
 const RECORDED_BODY_BYTES_MAX: usize = 64 << 10;

@@ -25,10 +25,10 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
-pub use ledger::{Cancel, Left, ModelStats, Seen, Stats};
+pub use ledger::{Answered, Cancel, Left, ModelStats, Seen, Stats};
 pub use script::{BadWord, Fault, Script};
 
 use ledger::Ledger;
@@ -39,7 +39,7 @@ pub struct MockConfig {
     pub script: Script,
     /// Names that GET /v1/models lists; every name is answered.
     pub models: Vec<String>,
-    /// Keep the last requests for [`Mock::requests`]; off for measurements.
+    /// Keep the last requests for [`Mock::requests`] and [`Mock::answers`]; off for measurements.
     pub record: bool,
 }
 
@@ -54,6 +54,7 @@ impl Default for MockConfig {
 pub struct Mock {
     address: SocketAddr,
     shared: Arc<Shared>,
+    stopping: Arc<Notify>,
     accepting: JoinHandle<()>,
 }
 
@@ -67,8 +68,9 @@ pub(crate) struct Shared {
 pub fn serve(listener: TcpListener, config: MockConfig) -> io::Result<Mock> {
     let address = listener.local_addr()?;
     let shared = Arc::new(Shared { config, ledger: Ledger::new() });
-    let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
-    Ok(Mock { address, shared, accepting })
+    let stopping = Arc::new(Notify::new());
+    let accepting = tokio::spawn(accept(listener, Arc::clone(&shared), Arc::clone(&stopping)));
+    Ok(Mock { address, shared, stopping, accepting })
 }
 
 /// Serves on a free port of loopback, as most tests want it.
@@ -100,6 +102,11 @@ impl Mock {
         self.shared.ledger.requests()
     }
 
+    /// The last answers, in the order they ended; at most 16,384, and none where nothing is recorded.
+    pub fn answers(&self) -> Vec<Answered> {
+        self.shared.ledger.answers()
+    }
+
     /// Nanoseconds since this mock started: the clock of its stats.
     pub fn now_ns(&self) -> u64 {
         self.shared.ledger.now_ns()
@@ -112,8 +119,8 @@ impl Mock {
 
     /// Closes the listener and every connection; later connections are refused by the system.
     pub async fn stop(mut self) {
-        self.accepting.abort();
-        // Aborted or ended: either way nothing of the mock runs any more.
+        self.stopping.notify_one();
+        // Ended or panicked: either way nothing of the mock runs any more, and no socket of it is open.
         let _ = (&mut self.accepting).await;
     }
 }
@@ -148,7 +155,7 @@ pub fn serve_workers(address: SocketAddr, config: MockConfig, workers: usize) ->
         let serving = async move {
             let Ok(listener) = TcpListener::from_std(listener) else { return };
             tokio::select! {
-                () = accept(listener, shared) => {}
+                () = accept(listener, shared, Arc::default()) => {}
                 // An error means the handle is gone, which also means: stop.
                 _ = stopped.changed() => {}
             }
@@ -183,11 +190,16 @@ fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// Accepts until dropped; dropping it drops every connection.
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+/// Accepts until it is told to stop, and then returns when every connection is closed; dropping it closes
+/// them too, a moment later.
+async fn accept(listener: TcpListener, shared: Arc<Shared>, stopping: Arc<Notify>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
+            () = stopping.notified() => {
+                drop(listener);
+                return connections.shutdown().await;
+            }
             accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
                 Ok((stream, _)) => on_accepted(stream, &shared, &mut connections),
                 // Out of descriptors, most likely: let some connections end first.

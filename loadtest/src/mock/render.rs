@@ -74,6 +74,18 @@ impl Text {
 }
 
 impl Shape<'_> {
+    /// As every part of the answer says it.
+    pub(crate) fn id(&self) -> String {
+        format!("{}{:016x}", self.kind(), self.identity)
+    }
+
+    fn kind(&self) -> &'static str {
+        match self.form {
+            Form::Chat => "chatcmpl-mock",
+            Form::Completion => "cmpl-mock",
+        }
+    }
+
     /// The whole answer as one body.
     pub(crate) fn whole(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(WHOLE_BYTES_USUAL);
@@ -222,12 +234,12 @@ impl Shape<'_> {
     }
 
     fn push_start(&self, streamed: bool, out: &mut Vec<u8>) {
-        let (id, object) = match (self.form, streamed) {
-            (Form::Chat, false) => ("chatcmpl-mock", "chat.completion"),
-            (Form::Chat, true) => ("chatcmpl-mock", "chat.completion.chunk"),
-            (Form::Completion, _) => ("cmpl-mock", "text_completion"),
+        let object = match (self.form, streamed) {
+            (Form::Chat, false) => "chat.completion",
+            (Form::Chat, true) => "chat.completion.chunk",
+            (Form::Completion, _) => "text_completion",
         };
-        let (identity, created, model) = (self.identity, self.created_s, &self.model);
+        let (id, identity, created, model) = (self.kind(), self.identity, self.created_s, &self.model);
         put(
             out,
             format_args!("{{\"id\":\"{id}{identity:016x}\",\"object\":\"{object}\",\"created\":{created},"),

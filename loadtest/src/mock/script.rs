@@ -23,6 +23,11 @@ pub struct Script {
     pub echo: bool,
     /// Events of a stream are gathered into few writes, instead of one write each.
     pub coalesce: bool,
+    /// Requests of a model at once; one more is answered 429 at once. 0 means no such limit.
+    pub capacity: u32,
+    /// Requests of a model at once that it answers at ease; with k times as many the first token takes k
+    /// times as long. 0 means that load changes nothing.
+    pub at_ease: u32,
     pub fault: Option<Fault>,
     /// How many of 1000 requests meet the fault.
     pub permille: u16,
@@ -80,6 +85,8 @@ impl Default for Script {
             token_rate: 0,
             echo: false,
             coalesce: false,
+            capacity: 0,
+            at_ease: 0,
             fault: None,
             permille: 1000,
             for_first: 0,
@@ -112,6 +119,8 @@ impl Script {
             ("token-rate", Some(n)) if n <= TOKEN_RATE_MAX => self.token_rate = n,
             ("echo", None) => self.echo = true,
             ("coalesce", None) => self.coalesce = true,
+            ("capacity", Some(n)) if n <= AT_ONCE_MAX => self.capacity = n,
+            ("at-ease", Some(n)) if n <= AT_ONCE_MAX => self.at_ease = n,
             ("permille", Some(n)) if n <= 1000 => self.permille = n as u16,
             ("for-first", Some(n)) => self.for_first = n,
             ("retry-after", Some(n)) => self.retry_after_s = Some(n),
@@ -127,6 +136,20 @@ impl Script {
             Some(allowed) if allowed < self.tokens => (allowed, true),
             _ => (self.tokens, false),
         }
+    }
+
+    /// The status of a request that found `at_once` under way, itself among them; `None`: there is room.
+    pub(crate) fn status_at(&self, at_once: u64) -> Option<u16> {
+        (self.capacity > 0 && at_once > u64::from(self.capacity)).then_some(429)
+    }
+
+    /// Silence before the first token of a request that found `at_once` under way, itself among them.
+    pub(crate) fn first_token_at(&self, at_once: u64) -> Duration {
+        let ease = u64::from(self.at_ease);
+        if ease == 0 || at_once <= ease {
+            return self.first_token;
+        }
+        self.first_token.mul_f64(at_once as f64 / ease as f64)
     }
 
     /// The fault that request `number` (from 0) of its model meets.
@@ -199,7 +222,9 @@ impl std::error::Error for BadWord {}
 
 /// Every word, for messages and `--help`.
 pub const WORDS: &str = "tokens-N (1..1000000), answer-bytes-N (0..16777216), first-token-ms-N, \
-token-rate-N (tokens/s, 0 = unpaced), echo, coalesce, permille-N (share of requests with the fault), \
+token-rate-N (tokens/s, 0 = unpaced), echo, coalesce, capacity-N (requests of a model at once, one more is \
+answered 429; 0 = any), at-ease-N (with k times as many at once the first token takes k times as long), \
+permille-N (share of requests with the fault), \
 for-first-N (only the first N requests of a model meet the fault), retry-after-N (seconds), seed-N; and one \
 fault of: refuse, reset, reset-after-head, reset-after-K, hang, hang-after-K, cut-after-K, end-after-K, \
 malformed-sse-after-K, sse-error-after-K, malformed-json, garbage, status-N (400..599), slow, \
@@ -213,6 +238,8 @@ const ANSWER_BYTES_MAX: u32 = 16 << 20;
 const FIRST_TOKEN_MS_MAX: u32 = 3_600_000;
 /// Finer than the timer's millisecond a rate is only a burst per tick.
 const TOKEN_RATE_MAX: u32 = 1_000_000;
+/// More than the mock has connections.
+const AT_ONCE_MAX: u32 = 1_000_000;
 /// A slow answer faster than this is not slow.
 const SLOW_MAX: u32 = 1_000_000;
 
@@ -276,6 +303,16 @@ mod tests {
         assert_ne!(met(1), met(2));
         assert!((800..1200).contains(&met(1).len()), "{} of 10000", met(1).len());
         assert_eq!(script("reset--permille-0").fault_of_request(0), None);
+    }
+
+    #[test]
+    fn a_capacity_refuses_what_is_above_it_and_load_beyond_ease_delays_in_proportion() {
+        let read = script("capacity-4--at-ease-2--first-token-ms-10");
+        assert_eq!((read.status_at(4), read.status_at(5)), (None, Some(429)));
+        let delays = [1, 2, 3, 4].map(|at_once| read.first_token_at(at_once).as_millis());
+        assert_eq!(delays, [10, 10, 15, 20]);
+        assert_eq!(script("capacity-0").status_at(1_000_000), None);
+        assert_eq!(script("first-token-ms-10").first_token_at(1000).as_millis(), 10);
     }
 
     #[test]

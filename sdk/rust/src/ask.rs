@@ -30,7 +30,7 @@ pub struct Ask {
     pub latency_slo_ms: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub task_type: Option<String>,
-    /// The tenant's key.
+    /// The tenant's key, over plain HTTP; a session has one of its own.
     #[serde(skip)]
     pub key: Option<String>,
 }
@@ -96,7 +96,7 @@ impl Ask {
 
     /// Sends it to the data plane at `address` (`http://host:port`).
     pub async fn send(&self, address: &str) -> Result<Answer, Failure> {
-        let endpoint = url::parse(address)?;
+        let endpoint = url::parse_cleartext(address)?;
         let unreachable = |why: String| Failure::Unreachable { address: address.into(), why };
         let connecting = timeout(CONNECT_WAIT, TcpStream::connect((&*endpoint.host, endpoint.port)));
         let stream = match connecting.await {
@@ -128,6 +128,18 @@ impl Ask {
         let mut answer =
             Answer { body: response.into_body(), buffer: BytesMut::new(), is_over: false, driver };
         if status.is_success() { Ok(answer) } else { Err(answer.refusal(status.as_u16()).await) }
+    }
+}
+
+impl From<&str> for Ask {
+    fn from(prompt: &str) -> Ask {
+        Ask::new(prompt)
+    }
+}
+
+impl From<String> for Ask {
+    fn from(prompt: String) -> Ask {
+        Ask::new(prompt)
     }
 }
 
@@ -181,7 +193,7 @@ impl Answer {
                 break;
             }
         }
-        Failure::Refused { status, said: String::from_utf8_lossy(&self.buffer).into_owned() }
+        Failure::Rejected { status, said: String::from_utf8_lossy(&self.buffer).into_owned() }
     }
 }
 

@@ -18,6 +18,7 @@ use super::within;
 #[derive(Clone)]
 pub struct Caller {
     address: SocketAddr,
+    host: &'static str,
     headers: Vec<(&'static str, String)>,
 }
 
@@ -50,12 +51,17 @@ impl Drop for Connection {
 
 impl Caller {
     pub fn new(address: SocketAddr) -> Caller {
-        Caller { address, headers: Vec::new() }
+        Caller { address, host: "localhost", headers: Vec::new() }
     }
 
     /// The same with a tenant's key.
     pub fn with_key(&self, key: &str) -> Caller {
         self.with("authorization", &format!("Bearer {key}"))
+    }
+
+    /// The same by another name of the server.
+    pub fn at_host(&self, host: &'static str) -> Caller {
+        Caller { host, ..self.clone() }
     }
 
     pub fn with(&self, name: &'static str, value: &str) -> Caller {
@@ -72,6 +78,10 @@ impl Caller {
         self.send(Method::POST, path, body.into()).await.whole().await
     }
 
+    pub async fn put(&self, path: &str, body: impl Into<Bytes>) -> Answer {
+        self.send(Method::PUT, path, body.into()).await.whole().await
+    }
+
     /// A chat that is not streamed.
     pub async fn chat(&self, model: &str) -> Answer {
         self.post(CHAT, chat(model, false)).await
@@ -80,6 +90,11 @@ impl Caller {
     /// A chat that is; its head has come.
     pub async fn stream(&self, model: &str) -> Flow {
         self.send(Method::POST, CHAT, chat(model, true).into()).await
+    }
+
+    /// A chat of these very words; its head has come.
+    pub async fn chat_flow(&self, body: String) -> Flow {
+        self.send(Method::POST, CHAT, body.into()).await
     }
 
     /// `/v1/ask` with these fields beside the prompt.
@@ -106,7 +121,7 @@ impl Caller {
     }
 
     pub fn request(&self, method: Method, path: &str, body: Bytes) -> Request<Full<Bytes>> {
-        let mut request = Request::builder().method(method).uri(path).header("host", "localhost");
+        let mut request = Request::builder().method(method).uri(path).header("host", self.host);
         for (name, value) in &self.headers {
             request = request.header(*name, value);
         }
@@ -222,7 +237,7 @@ pub fn chat(model: &str, streamed: bool) -> String {
     .to_string()
 }
 
-const CHAT: &str = "/v1/chat/completions";
+pub const CHAT: &str = "/v1/chat/completions";
 /// Small, so that a stream nobody reads shows soon.
 const H2_WINDOW_BYTES: u32 = 64 * 1024;
 const H2_CONNECTION_BYTES: u32 = 4 * 1024 * 1024;

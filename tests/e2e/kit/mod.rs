@@ -1,17 +1,21 @@
 //! What tests say things with: processes, clients, sets of resources, conditions.
 
+mod certs;
 mod client;
 mod page;
 mod process;
 mod resources;
+mod third;
 
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-pub use client::{Caller, chat, h2, lines};
+pub use certs::{Authority, Pair};
+pub use client::{Answer, Caller, Flow, chat, h2, lines};
 pub use page::Page;
 pub use process::{Atp, Folder, atp, finished, told};
-pub use resources::{adapter, adapter_at, route, tenant};
+pub use resources::{adapter, adapter_at, key_hash, route, tenant};
+pub use third::{h3, quic};
 
 use loadtest::mock::{Mock, MockConfig, serve_here};
 

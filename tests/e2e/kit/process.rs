@@ -37,7 +37,7 @@ impl Atp {
 
     /// The same; `more`: lines of settings.
     pub async fn up_with(folder: &Folder, more: &str) -> Atp {
-        let settings = folder.write("up.yaml", &format!("{LISTEN}{more}"));
+        let settings = folder.write("up.yaml", &format!("{LISTEN}{WORKERS}{more}"));
         let mut command = atp(folder);
         command.args(["up", "--grpc", "127.0.0.1:0", "--control-http", "127.0.0.1:0", "--data-dir"]);
         command.arg(folder.data()).arg("--config").arg(settings);
@@ -63,7 +63,8 @@ impl Atp {
 
     /// A data plane; `more`: lines of settings, where its resources come from among them.
     pub async fn dataplane(folder: &Folder, more: &str) -> Atp {
-        let settings = folder.write("dataplane.yaml", &format!("{LISTEN}{more}"));
+        let workers = if more.contains("workers:") { "" } else { WORKERS };
+        let settings = folder.write("dataplane.yaml", &format!("{LISTEN}{workers}{more}"));
         let mut command = atp(folder);
         command.args(["dataplane", "--config"]).arg(settings).env("ATP_DATA_DIR", folder.data());
         let mut atp = Atp::start(command);
@@ -81,6 +82,16 @@ impl Atp {
         command.args(["controlplane", "--config"]).arg(settings).arg("--data-dir").arg(folder.data());
         let mut atp = Atp::start(command);
         atp.grpc = atp.address("grpc=").await;
+        atp
+    }
+
+    /// A memory gateway; its address is that of clients.
+    pub async fn memory(folder: &Folder, arguments: &[&str], env: &[(&str, &str)]) -> Atp {
+        let mut command = atp(folder);
+        command.args(["memory", "--listen", "127.0.0.1:0", "--data-dir"]).arg(folder.data());
+        command.args(arguments).envs(env.iter().copied());
+        let mut atp = Atp::start(command);
+        atp.clients = atp.address("memory gateway http://").await;
         atp
     }
 
@@ -108,6 +119,16 @@ impl Atp {
             line[..end].trim_end_matches(':').parse().ok()
         })
         .await
+    }
+
+    /// Where it speaks HTTP behind TLS.
+    pub async fn https(&self) -> SocketAddr {
+        self.address("https://").await
+    }
+
+    /// Where it speaks QUIC.
+    pub async fn quic(&self) -> SocketAddr {
+        self.address("quic://").await
     }
 
     /// A set of resources is served.
@@ -196,7 +217,10 @@ pub async fn finished(mut command: Command) -> Output {
 pub fn atp(folder: &Folder) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_atp"));
     let own = std::env::vars().map(|(name, _)| name);
-    own.filter(|name| name.starts_with("ATP_") || name.starts_with("ROUTER_")).for_each(|name| {
+    let is_ours = |name: &String| {
+        ["ATP_", "ROUTER_", "MEMORY_", "AUDIT_"].iter().any(|prefix| name.starts_with(prefix))
+    };
+    own.filter(is_ours).for_each(|name| {
         command.env_remove(name);
     });
     command.env("HOME", folder.path()).env_remove("XDG_STATE_HOME").env("RUST_LOG", "info");
@@ -239,4 +263,6 @@ impl Folder {
 }
 
 /// Free ports; leaving takes no longer than it must.
-const LISTEN: &str = "listen: { http: \"127.0.0.1:0\", admin: \"127.0.0.1:0\" }\nworkers: 2\n";
+const LISTEN: &str = "listen: { http: \"127.0.0.1:0\", admin: \"127.0.0.1:0\" }\n";
+/// Where a test does not say.
+const WORKERS: &str = "workers: 2\n";

@@ -159,7 +159,12 @@ async fn with_a_client_ca_the_certificate_says_who_calls_and_without_one_nobody_
     let with_token = status(edge, Bearer::of(&handle.operator_token_path)).await.unwrap_err();
     assert_eq!(with_token.code(), Code::PermissionDenied);
     let tenant = authority.connect(port, Some("spiffe://atp.local/tenant/acme")).await.unwrap();
-    assert_eq!(status(tenant, Bearer(None)).await.unwrap_err().code(), Code::Unauthenticated);
+    assert_eq!(sync(tenant.clone(), Bearer(None)).await.unwrap_err().code(), Code::PermissionDenied);
+    assert_eq!(status(tenant, Bearer(None)).await.unwrap_err().code(), Code::PermissionDenied);
+    let adapter = authority.connect(port, Some("spiffe://atp.local/adapter/gpu")).await.unwrap();
+    assert_eq!(sync(adapter.clone(), Bearer(None)).await.unwrap_err().code(), Code::PermissionDenied);
+    let with_token = status(adapter, Bearer::of(&handle.operator_token_path)).await.unwrap_err();
+    assert_eq!(with_token.code(), Code::PermissionDenied);
     let stranger = Authority { ca: authority.ca.clone(), ..Authority::new() };
     for (authority, spiffe) in [(&authority, None), (&stranger, Some("spiffe://atp.local/operator/eve"))] {
         // The refusal reaches a TLS 1.3 client after its handshake: at connect or with the first call.
@@ -167,4 +172,30 @@ async fn with_a_client_ca_the_certificate_says_who_calls_and_without_one_nobody_
             assert!(status(channel, Bearer(None)).await.is_err(), "{spiffe:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn certificates_that_change_are_shown_to_those_who_come_then_and_a_bad_pair_is_not() {
+    let (folder, before, after) = (tempfile::tempdir().unwrap(), Authority::new(), Authority::new());
+    let tls = before.server_files(folder.path());
+    let config = Config { tls: Some(tls.clone()), ..config(folder.path()) };
+    let handle = start(config, None).await.unwrap();
+    let port = handle.grpc_addr.port();
+    let open = before.connect(port, None).await.unwrap();
+    let bearer = || Bearer::of(&handle.operator_token_path);
+    assert!(status(open.clone(), bearer()).await.is_ok());
+    let good = std::fs::read(&tls.key).unwrap();
+    std::fs::write(&tls.key, &good[..good.len() / 2]).unwrap();
+    let begun = std::time::Instant::now();
+    // Longer than it takes a good one to be shown.
+    while begun.elapsed() < std::time::Duration::from_secs(2) {
+        assert!(before.connect(port, None).await.is_ok(), "half a file is not used");
+    }
+    after.server_files(folder.path());
+    while after.connect(port, None).await.is_err() {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20), "the new pair is never shown");
+        tokio::task::yield_now().await;
+    }
+    assert!(before.connect(port, None).await.is_err(), "the old one is not shown any more");
+    assert!(status(open, bearer()).await.is_ok(), "who was there stays");
 }

@@ -3,15 +3,16 @@
 //!
 //! Rooms, in the order a request meets them: [`scan`] (what routing needs of a body, while it arrives),
 //! [`splice`] (the body as the upstream shall see it), [`sse`] and [`openai`] (the answer, event by event),
-//! [`ask`] (`/v1/ask` in and out), [`models`] (`GET /v1/models`), [`errors`] (a fault as each dialect says
-//! it).
+//! [`ask`] (`/v1/ask` in and out), [`atp`] (what streams of sessions carry), [`models`] (`GET /v1/models`),
+//! [`errors`] (a fault as each dialect says it).
 //!
 //! Bodies are never copied whole, never parsed into trees, never written again: everything here reads slices
 //! and hands out slices. Nothing here knows an adapter, a socket or the time.
 
 pub mod ask;
+pub mod atp;
 pub mod errors;
-mod json;
+pub(crate) mod json;
 pub mod models;
 pub mod openai;
 pub mod rope;

@@ -13,7 +13,9 @@
 //!                                   ▼
 //!                 Cancel{the other slot} ──▶ Relay{slot}         nothing left, or deadline ──▶ Answer(fault)
 //! ```
-//! Once an answer is relayed nothing is tried again: the caller has seen a byte.
+//! An offer without room is passed over. Where the plan ends so, the first of those is asked for a place in
+//! its queue: `Queue{slot, offer}`, and `on_dispatched` once it has its permit. Its time to a first token
+//! counts from there. Once an answer is relayed nothing is tried again: the caller has seen a byte.
 
 use std::time::Duration;
 
@@ -37,6 +39,9 @@ pub enum Slot {
 pub enum Action {
     /// Take the permit and dispatch; on no permit or a tripped breaker say `on_refused`.
     Start { slot: Slot, offer: OfferId },
+    /// Nobody has room: wait for this one's permit, then dispatch and say `on_dispatched`; where there is no
+    /// place in its queue either, say `on_refused`.
+    Queue { slot: Slot, offer: OfferId },
     /// Wait for something to report, or say `on_time` at `until`.
     Wait { until: Moment },
     /// Drop this attempt; its usage is billed as it was.
@@ -81,12 +86,16 @@ pub struct Exchange {
     wants_start: bool,
     winner: Option<Slot>,
     cancel: Option<Slot>,
+    /// The first that had no room: where to wait, once.
+    full: Option<OfferId>,
+    has_queued: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Attempt {
     offer: OfferId,
     due: Moment,
+    is_queued: bool,
 }
 
 impl Exchange {
@@ -106,6 +115,8 @@ impl Exchange {
             wants_start: true,
             winner: None,
             cancel: None,
+            full: None,
+            has_queued: false,
         }
     }
 
@@ -160,10 +171,21 @@ impl Exchange {
     /// plan is due.
     pub fn on_refused(&mut self, slot: Slot, fault: Fault) {
         self.attempts = self.attempts.saturating_sub(1);
+        if fault.kind == Kind::NoPermit {
+            self.full = self.full.or(self.offer(slot));
+        }
         self.end(slot, fault);
         // Beside a running attempt it would have been an escalation; it never was one.
         self.escalations -= u8::from(self.running().is_some());
         self.wants_start = true;
+    }
+
+    /// What waited in a queue has its permit and is on its way.
+    pub fn on_dispatched(&mut self, slot: Slot, now: Moment) {
+        let due = now + self.first_wait();
+        if let Some(attempt) = &mut self.slots[slot as usize] {
+            *attempt = Attempt { due, is_queued: false, ..*attempt };
+        }
     }
 
     /// Whether going on after `fault` needs a retry from the budget; where it does, withdraw one and say so
@@ -197,7 +219,8 @@ impl Exchange {
         if now >= self.deadline {
             self.next = self.plan.offers.len();
             let slot = self.running()?;
-            return Some((slot, deadline_fault(self.terms.is_callers_deadline)));
+            let is_queued = self.slots[slot as usize].is_some_and(|attempt| attempt.is_queued);
+            return Some((slot, deadline_fault(self.terms.is_callers_deadline || is_queued)));
         }
         if self.escalate_at.is_some_and(|at| now >= at) {
             self.escalate_at = None;
@@ -231,14 +254,29 @@ impl Exchange {
             self.fault = Some(Fault::proxy(Kind::DeadlineExceeded));
             return None;
         }
-        let offer = *self.plan.offers.get(self.next)?;
+        let Some(offer) = self.plan.offers.get(self.next).copied() else { return self.queue(free) };
         self.next += 1;
         self.attempts = self.attempts.saturating_add(1);
         self.escalations += u8::from(self.running().is_some());
-        let wait =
-            if self.terms.streamed { self.terms.timeout.first_token } else { self.terms.timeout.total };
-        self.slots[free as usize] = Some(Attempt { offer, due: now + wait });
+        let due = now + self.first_wait();
+        self.slots[free as usize] = Some(Attempt { offer, due, is_queued: false });
         Some(Action::Start { slot: free, offer })
+    }
+
+    /// At the end of a plan: is there one worth waiting for? Once, and not beside an attempt that runs.
+    fn queue(&mut self, free: Slot) -> Option<Action> {
+        if self.has_queued || self.running().is_some() {
+            return None;
+        }
+        let offer = self.full?;
+        self.has_queued = true;
+        self.attempts = self.attempts.saturating_add(1);
+        self.slots[free as usize] = Some(Attempt { offer, due: self.deadline, is_queued: true });
+        Some(Action::Queue { slot: free, offer })
+    }
+
+    fn first_wait(&self) -> Duration {
+        if self.terms.streamed { self.terms.timeout.first_token } else { self.terms.timeout.total }
     }
 
     fn end(&mut self, slot: Slot, fault: Fault) {
@@ -280,7 +318,7 @@ pub fn deadline_fault(is_callers: bool) -> Fault {
 }
 
 fn is_local(kind: Kind) -> bool {
-    matches!(kind, Kind::NoPermit | Kind::AllTripped)
+    matches!(kind, Kind::NoPermit | Kind::TooLate { .. } | Kind::AllTripped)
 }
 
 #[cfg(test)]

@@ -90,7 +90,44 @@ fn a_full_upstream_costs_no_attempt_and_does_not_hide_what_another_said() {
     }
     assert_eq!(exchange.poll_action(at(0)), start(First, 3));
     exchange.on_refused(First, NO_PERMIT);
-    assert_eq!(exchange.poll_action(at(0)), Action::Answer(CONNECT));
+    assert_eq!(exchange.poll_action(at(0)), Action::Queue { slot: First, offer: OfferId(0) });
+    exchange.on_refused(First, Fault::proxy(Kind::TooLate { wait_s: 3 }));
+    assert_eq!(exchange.poll_action(at(0)), Action::Answer(CONNECT), "it waits in one queue, once");
+}
+
+#[test]
+fn a_first_token_is_waited_for_from_the_dispatch_and_not_from_the_queue() {
+    let mut exchange = exchange(1, TERMS);
+    exchange.poll_action(at(0));
+    exchange.on_refused(First, NO_PERMIT);
+    assert_eq!(exchange.poll_action(at(0)), Action::Queue { slot: First, offer: OfferId(0) });
+    assert_eq!(exchange.poll_action(at(0)), Action::Wait { until: at(250) });
+    assert_eq!(exchange.on_time(at(140)), None, "waiting is no fault of the upstream");
+    exchange.on_dispatched(First, at(140));
+    assert_eq!(exchange.poll_action(at(140)), Action::Wait { until: at(240) });
+    let (_, fault) = exchange.on_time(at(240)).unwrap();
+    assert_eq!(fault.kind, Kind::FirstTokenTimeout);
+}
+
+#[test]
+fn a_deadline_in_the_queue_says_nothing_about_the_upstream() {
+    let mut exchange = exchange(1, TERMS);
+    exchange.poll_action(at(0));
+    exchange.on_refused(First, NO_PERMIT);
+    exchange.poll_action(at(0));
+    let (slot, fault) = exchange.on_time(at(250)).unwrap();
+    assert_eq!((fault.kind, fault.side), (Kind::DeadlineExceeded, crate::fault::Side::Proxy));
+    exchange.on_fault(slot, fault, false);
+    assert_eq!(exchange.poll_action(at(250)), Action::Answer(fault));
+}
+
+#[test]
+fn a_tripped_breaker_is_not_waited_for() {
+    let mut exchange = exchange(1, TERMS);
+    exchange.poll_action(at(0));
+    let tripped = Fault::proxy(Kind::AllTripped);
+    exchange.on_refused(First, tripped);
+    assert_eq!(exchange.poll_action(at(0)), Action::Answer(tripped));
 }
 
 #[test]
@@ -170,15 +207,18 @@ fn does_not_escalate_without_budget_or_without_another_candidate() {
     assert_eq!(alone.poll_action(at(60)), Action::Wait { until: at(100) });
 }
 
+/// A linear congruential generator (Knuth, MMIX).
+fn lot(random: &mut u64, below: u64) -> u64 {
+    *random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+    (*random >> 33) % below
+}
+
 /// Every reachable state × input, walked at random: it always ends, never acts on an empty slot, never
 /// answers while something runs, and never starts more than allowed.
 #[test]
 fn any_order_of_events_ends_in_one_answer() {
     let mut random = 1u64;
-    let mut next = |below: u64| {
-        random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (random >> 33) % below
-    };
+    let mut next = |below: u64| lot(&mut random, below);
     for round in 0..20_000 {
         let terms = Terms {
             fallback: [Fallback::OnRefusal, Fallback::OnError, Fallback::Never][next(3) as usize],
@@ -190,13 +230,16 @@ fn any_order_of_events_ends_in_one_answer() {
         let mut exchange = exchange(next(5) as u32 + 1, terms);
         let (mut now, mut running, mut started) = (0, [false; 2], 0);
         let ended = (0..200).any(|_| match exchange.poll_action(at(now)) {
-            Action::Start { slot, .. } => {
+            Action::Start { slot, .. } | Action::Queue { slot, .. } => {
                 assert!(!running[slot as usize], "round {round}: two attempts in one slot");
                 if next(4) == 0 {
                     exchange.on_refused(slot, NO_PERMIT);
                 } else {
                     running[slot as usize] = true;
                     started += 1;
+                    if next(2) == 0 {
+                        exchange.on_dispatched(slot, at(now));
+                    }
                 }
                 false
             }

@@ -1,3 +1,4 @@
+use proto_core::identity::Identity;
 use proto_core::model::*;
 use proto_core::units::{Permille, Picodollars};
 
@@ -29,7 +30,7 @@ fn adapter(specs: &[Spec]) -> Resource {
     Resource::Adapter(Adapter {
         name: name("one"),
         kind: AdapterKind::Echo(EchoSpeed { first_token: Default::default(), tokens_per_second: 0 }),
-        limits: Limits { max_parallel: 1, max_tokens_in_flight: None },
+        limits: Limits { max_parallel: 1, max_tokens_in_flight: None, max_queued: 0 },
         concurrency: Concurrency::Fixed,
         models: models.collect(),
     })
@@ -208,8 +209,10 @@ fn with_tenants_a_key_names_one_and_public_must_be_declared() {
             weight: 1,
             qos: Qos::Gold,
             keys: keys.iter().map(|byte| KeyHash([*byte; 32])).collect(),
+            identities: Vec::new(),
             window: None,
             budget: None,
+            preempt_streams: false,
         })
     };
     let table = Table::build(&Set::build([tenant("acme", &[1])]).unwrap(), false);
@@ -219,4 +222,55 @@ fn with_tenants_a_key_names_one_and_public_must_be_declared() {
     let table = Table::build(&Set::build([tenant("acme", &[1]), tenant("public", &[])]).unwrap(), false);
     assert_eq!(table.tenant(table.identify(None, false).unwrap()).name.as_str(), "public");
     assert_eq!(table.identify(Some(&[2; 32]), false).unwrap_err().kind, Kind::KeyUnknown);
+}
+
+#[test]
+fn a_verified_name_is_its_tenants_and_a_key_beside_it_must_be_too() {
+    let tenant = |text: &str, key: u8, identities: &[&str]| {
+        Resource::Tenant(Tenant {
+            name: name(text),
+            weight: 1,
+            qos: Qos::Gold,
+            keys: vec![KeyHash([key; 32])],
+            identities: identities.iter().map(|text| Identity::parse(text).unwrap()).collect(),
+            window: None,
+            budget: None,
+            preempt_streams: false,
+        })
+    };
+    let set = Set::build([tenant("acme", 1, &[]), tenant("other", 2, &["dns:edge.example"])]).unwrap();
+    let table = Table::build(&set, false);
+    let who = |identity: &str, key: Option<u8>, loopback: bool| {
+        let identity = Identity::parse(identity).unwrap();
+        let found = table.identify_verified(&identity, key.map(|byte| [byte; 32]).as_ref(), loopback);
+        found.map(|id| table.tenant(id).name.to_string()).map_err(|fault| fault.kind)
+    };
+    assert_eq!(who("spiffe://d/tenant/acme", None, false), Ok("acme".into()));
+    assert_eq!(who("spiffe://d/tenant/acme", Some(1), false), Ok("acme".into()));
+    assert_eq!(who("spiffe://d/tenant/acme", Some(2), false), Err(Kind::KeyUnknown));
+    assert_eq!(who("dns:edge.example", None, false), Ok("other".into()));
+    for nobody in ["spiffe://d/tenant/stranger", "spiffe://d/adapter/acme", "dns:acme"] {
+        assert_eq!(who(nobody, None, false), Err(Kind::KeyMissing), "{nobody}");
+        assert_eq!(who(nobody, Some(1), false), Ok("acme".into()), "{nobody}");
+    }
+}
+
+#[test]
+fn a_name_that_is_nobodys_is_public_on_loopback_only() {
+    let public = Tenant {
+        name: name("public"),
+        weight: 1,
+        qos: Qos::Gold,
+        keys: Vec::new(),
+        identities: Vec::new(),
+        window: None,
+        budget: None,
+        preempt_streams: false,
+    };
+    let nobody = Identity::parse("spiffe://d/operator/ann").unwrap();
+    let declared = Table::build(&Set::build([Resource::Tenant(public)]).unwrap(), false);
+    for table in [declared, Table::build(&Set::default(), false)] {
+        assert!(table.identify_verified(&nobody, None, true).is_ok());
+        assert_eq!(table.identify_verified(&nobody, None, false).unwrap_err().kind, Kind::KeyMissing);
+    }
 }

@@ -1,7 +1,6 @@
 //! What goes back to a client: an answer's body in its forms, and a fault in the caller's words.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -11,17 +10,21 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
-use super::guard::Stage;
+use super::Peer;
+use super::guard::Serving;
 use super::headers::{X_ATP_COST, X_REQUEST_ID, number};
 use super::pump::Pumped;
+use super::unsent::{Parcel, Share};
 use crate::relay::{Cut, Relay};
 use crate::words::Telling;
 
 /// A body on its way out.
 pub struct AnswerBody {
     form: Form,
-    /// Told when the answer is out, so that the connection waits for the next request.
-    stage: Option<Arc<Stage>>,
+    /// Ends with the answer, so that the connection waits for the next request.
+    serving: Option<Serving>,
+    /// What of a whole answer is not handed over.
+    share: Option<Share>,
 }
 
 #[expect(clippy::large_enum_variant, reason = "one a connection, in a box that hyper keeps")]
@@ -46,7 +49,7 @@ pub enum Trailers {
 
 impl AnswerBody {
     pub fn whole(rope: Rope) -> AnswerBody {
-        AnswerBody { form: Form::Whole(rope), stage: None }
+        AnswerBody::of(Form::Whole(rope))
     }
 
     pub fn text(text: impl Into<Bytes>) -> AnswerBody {
@@ -55,39 +58,45 @@ impl AnswerBody {
 
     pub fn relayed(relay: Relay, telling: Telling, trailers: Trailers) -> AnswerBody {
         let form = Form::Relayed { relay: Box::new(relay), telling: Box::new(telling), trailers };
-        AnswerBody { form, stage: None }
+        AnswerBody::of(form)
     }
 
     pub fn pumped(pumped: Pumped) -> AnswerBody {
-        AnswerBody { form: Form::Pumped(pumped), stage: None }
+        AnswerBody::of(Form::Pumped(pumped))
     }
 
-    /// Tells `stage` when this body is done or dropped.
-    pub fn on(mut self, stage: &Arc<Stage>) -> AnswerBody {
-        self.stage = Some(Arc::clone(stage));
+    /// The request it answers ends when this body is done or dropped.
+    pub fn on(mut self, peer: &Peer, serving: Serving) -> AnswerBody {
+        self.serving = Some(serving);
+        if let Form::Whole(rope) = &self.form {
+            self.share = Some(Share::new(peer.stage.unsent(), &peer.worker.ledger, rope.len()));
+        }
         self
     }
-}
 
-impl Drop for AnswerBody {
-    fn drop(&mut self) {
-        if let Some(stage) = &self.stage {
-            stage.on_answered();
-        }
+    fn of(form: Form) -> AnswerBody {
+        AnswerBody { form, serving: None, share: None }
     }
 }
 
 impl Body for AnswerBody {
-    type Data = Bytes;
+    type Data = Parcel;
     type Error = Cut;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        match &mut self.get_mut().form {
-            Form::Whole(rope) => Poll::Ready(rope.pop_front().map(|piece| Ok(Frame::data(piece)))),
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Parcel>, Cut>>> {
+        let this = self.get_mut();
+        match &mut this.form {
+            Form::Whole(rope) => Poll::Ready(rope.pop_front().map(|bytes| {
+                let share = this.share.as_mut().map(|share| share.split(bytes.len() as u64));
+                Ok(Frame::data(Parcel { bytes, share }))
+            })),
             Form::Pumped(pumped) => pumped.poll_frame(cx),
             Form::Relayed { relay, telling, trailers } => {
                 match std::task::ready!(relay.poll_piece(cx, |fault| telling.event(fault))) {
-                    Some(piece) => Poll::Ready(Some(piece.map(Frame::data))),
+                    Some(piece) => {
+                        let parcel = |bytes| Frame::data(Parcel { bytes, share: None });
+                        Poll::Ready(Some(piece.map(parcel)))
+                    }
                     None if *trailers == Trailers::Due => {
                         *trailers = Trailers::Unwanted;
                         let cost = relay.charge().cost().as_usd_micros_ceil();

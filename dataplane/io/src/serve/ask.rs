@@ -13,19 +13,21 @@ use dataplane_core::dialect::scan::{Head, Profile, Quality};
 use dataplane_core::exchange::{Exchange, Terms};
 use dataplane_core::fault::{Fault, Kind, Retry};
 use dataplane_core::route::{self, Plan, Wish};
-use dataplane_core::table::{OfferId, OfferRow, RouteId, TenantId};
+use dataplane_core::table::{OfferId, OfferRow, RouteId};
+use dataplane_state::ledger::Debt;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Response};
-use proto_core::model::Price;
+use proto_core::model::{Price, Qos};
 use proto_core::units::{Permille, Picodollars};
 use tokio::sync::oneshot;
 
 use super::answer::{AnswerBody, Trailers};
-use super::completions::{blame, deadline, prompt_bytes, timeouts};
+use super::completions::{blame, prompt_bytes, timeouts};
 use super::headers;
 use super::http::{Arrived, held, identify, refused};
 use super::intake::{self, Intake};
 use super::pump::{self, Pump};
+use crate::admission::{Asked, Claim, envelope, may_begin};
 use crate::attempt::{self, Begun, Flow, Rest};
 use crate::drive::{Order, Watcher, drive};
 use crate::lens::{Lens, Told};
@@ -48,11 +50,13 @@ pub async fn serve(arrived: Arrived) -> Response<AnswerBody> {
 struct Asking {
     worker: Arc<Worker>,
     held: Hold,
-    tenant: TenantId,
+    claim: Claim,
     route: RouteId,
     plan: Plan,
     head: Head,
     body: Rope,
+    /// For the body.
+    _debt: Debt,
     headers: HeaderMap,
     cluster_hint: Option<&'static str>,
     timing: Timing,
@@ -62,9 +66,11 @@ async fn begin(arrived: Arrived, telling: &mut Telling) -> Result<Response<Answe
     let Arrived { peer, mut headers, body, at, request_id } = arrived;
     let worker = Arc::clone(&peer.worker);
     let held = held(&peer)?;
-    let tenant = identify(&held.table, &headers, peer.is_loopback)?;
+    let tenant = identify(&held.table, &headers, &peer)?;
     let limits = worker.shared.config.limits;
-    let Intake { head, body } = intake::read(&peer, &headers, body, Profile::Ask).await?;
+    let envelope = envelope(&headers)?;
+    may_begin(&worker, &held, tenant, &envelope)?;
+    let Intake { head, body, debt } = intake::read(&peer, &headers, body, Profile::Ask).await?;
     if head.ask.prompt_chars > limits.prompt_chars {
         return Err(Fault::client(Kind::PromptTooLarge { limit: limits.prompt_chars }));
     }
@@ -78,7 +84,16 @@ async fn begin(arrived: Arrived, telling: &mut Telling) -> Result<Response<Answe
         Ok((route, plan))
     });
     let (route, plan) = found.inspect_err(|fault| telling.on_fault(*fault, &held.table, tenant))?;
-    let caller_deadline = deadline(&headers);
+    let caller_deadline = envelope.deadline;
+    let (timeout, _) = timeouts(held.table.route(route).timeout, caller_deadline);
+    let asked = Asked {
+        prompt_bytes: prompt_bytes(&head),
+        output_max: head.max_tokens,
+        deadline: at + timeout.total,
+        body_bytes: body.len(),
+        qos: Some(qos(head.ask.quality)),
+    };
+    let claim = Claim::new(&worker, &held, tenant, &envelope, asked)?;
     headers::for_upstream(&mut headers, &request_id);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let mut prompt = Vec::new();
@@ -91,16 +106,17 @@ async fn begin(arrived: Arrived, telling: &mut Telling) -> Result<Response<Answe
     let asking = Asking {
         worker: Arc::clone(&worker),
         held,
-        tenant,
+        claim,
         route,
         plan,
         head,
         body,
+        _debt: debt,
         headers,
         cluster_hint,
         timing,
     };
-    let (pump, pumped) = pump::channel(&worker);
+    let (pump, pumped) = pump::channel(&worker, &peer.stage);
     pump.try_send(asking.plan_line(hash).into());
     let (said, dispatched) = oneshot::channel();
     tokio::spawn(asking.run(pump, said, telling.clone(), caller_deadline));
@@ -113,6 +129,15 @@ async fn begin(arrived: Arrived, telling: &mut Telling) -> Result<Response<Answe
     out.insert(headers::X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
     out.insert(headers::X_REQUEST_ID, request_id);
     Ok(response)
+}
+
+/// As existing clients know it: who wants the best wants it soon.
+fn qos(quality: Quality) -> Qos {
+    match quality {
+        Quality::Fast => Qos::Bronze,
+        Quality::Balanced => Qos::Silver,
+        Quality::High => Qos::Gold,
+    }
 }
 
 fn wish(head: &Head, explore: Permille) -> Wish {
@@ -181,10 +206,9 @@ impl Asking {
             shared: attempt::Shared {
                 worker: &self.worker,
                 held: &self.held,
+                claim: &self.claim,
                 drop_usage: false,
-                prompt_bytes: prompt_bytes(&self.head),
             },
-            tenant: self.tenant,
             path: Path::ChatCompletions,
             streamed: true,
             is_apart: true,
@@ -237,6 +261,7 @@ impl Asking {
             return Err(Fault::upstream(kind, Retry::Never));
         };
         let Flow { first, reader, body } = *flow;
+        let input_estimate = charge.likely_input();
         let mut told = Told {
             // The events that came already are told by a reader of their own; this one goes on where they
             // end.
@@ -245,7 +270,7 @@ impl Asking {
             seq: 0,
             text: Vec::new(),
             cost_max: self.head.ask.max_cost,
-            input_estimate: estimated_input(prompt_bytes(&self.head)),
+            input_estimate,
             dearest: self.dearest(),
             escalations: u32::from(exchange.escalations()),
             cluster_hint: self.cluster_hint,
@@ -262,7 +287,7 @@ impl Asking {
             lens: Lens::Ask(Box::new(told)),
             first: out,
             charge,
-            input_estimate: estimated_input(prompt_bytes(&self.head)),
+            input_estimate,
             timing: self.timing,
             idle: terms.timeout.idle,
             deadline: exchange.deadline(),

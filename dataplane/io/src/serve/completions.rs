@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use dataplane_core::admit::envelope::Envelope;
 use dataplane_core::bill::estimated_input;
 use dataplane_core::dialect::scan::{Head, Profile};
 use dataplane_core::dialect::splice;
@@ -17,21 +18,23 @@ use http::{HeaderMap, HeaderValue, Response};
 
 use super::answer::{AnswerBody, Trailers};
 use super::headers::{
-    X_ACCEL_BUFFERING, X_ATP_ADAPTER, X_ATP_COST, X_ATP_DEADLINE, X_ATP_MODEL, X_ATP_OVERHEAD, X_ATP_ROUTE,
-    X_REQUEST_ID, for_caller, for_upstream, number,
+    X_ACCEL_BUFFERING, X_ATP_ADAPTER, X_ATP_COST, X_ATP_MODEL, X_ATP_OVERHEAD, X_ATP_QUEUE, X_ATP_ROUTE,
+    X_ATP_WINDOW, X_REQUEST_ID, for_caller, for_upstream, number, put_limits,
 };
 use super::http::{Arrived, held, identify, refused};
 use super::intake::{self, Intake};
 use super::{Peer, pump};
 use proto_core::model::Timeout;
+use proto_core::units::Moment;
 
+use crate::admission::{Asked, Claim, envelope, may_begin};
 use crate::attempt::{self, Begun, Flow, Rest};
 use crate::charge::Charge;
 use crate::drive::{Order, Unwatched, drive};
 use crate::lens::Lens;
 use crate::relay::{Parts, Relay};
 use crate::served::Hold;
-use crate::timing::Timing;
+use crate::timing::{Timing, millis};
 use crate::upstream::Path;
 use crate::words::{Dialect, Telling};
 
@@ -61,13 +64,16 @@ async fn exchange(
     let Arrived { peer, mut headers, body, at, request_id } = arrived;
     let worker = &peer.worker;
     let held = held(&peer)?;
-    let tenant = identify(&held.table, &headers, peer.is_loopback)?;
+    let tenant = identify(&held.table, &headers, &peer)?;
     let profile = match operation {
         Operation::Embeddings => Profile::Embeddings,
         Operation::Completions => Profile::Completions,
         _ => Profile::Chat,
     };
-    let Intake { head, body } = intake::read(&peer, &headers, body, profile).await?;
+    let envelope = envelope(&headers)?;
+    may_begin(worker, &held, tenant, &envelope)?;
+    // Held until the answer begins: another attempt may need the body again.
+    let Intake { head, body, debt: _debt } = intake::read(&peer, &headers, body, profile).await?;
     if let Some(name) = head.model_name() {
         telling.set_model(name);
     }
@@ -76,7 +82,7 @@ async fn exchange(
     let (held, head) = (&decided.held, &decided.head);
     let trailers = wants_trailers(&headers);
     let row = held.table.route(decided.route);
-    let (timeout, is_callers_deadline) = timeouts(row.timeout, deadline(&headers));
+    let (timeout, is_callers_deadline) = timeouts(row.timeout, envelope.deadline);
     let terms = Terms {
         timeout,
         fallback: row.fallback,
@@ -85,6 +91,7 @@ async fn exchange(
         is_callers_deadline,
         escalate_after: None,
     };
+    let claim = claim(&peer, &decided, &envelope, at + timeout.total, body.len())?;
     for_upstream(&mut headers, &request_id);
     let mut exchange = Exchange::new(decided.plan, terms, at);
     let timing = Timing { arrived: at };
@@ -93,10 +100,9 @@ async fn exchange(
         shared: attempt::Shared {
             worker,
             held,
+            claim: &claim,
             drop_usage: head.stream && !head.wants_usage(),
-            prompt_bytes: prompt_bytes(head),
         },
-        tenant: decided.tenant,
         path,
         streamed: head.stream,
         is_apart: peer.is_h2,
@@ -115,7 +121,6 @@ async fn exchange(
         timing,
         idle: timeout.idle,
         is_callers_deadline,
-        input_estimate: estimated_input(prompt_bytes(head)),
         trailers,
         telling: telling.clone(),
     };
@@ -146,6 +151,25 @@ fn decide(peer: &Peer, held: Hold, tenant: TenantId, head: Head) -> Result<Decid
     Ok(Decided { held, tenant, route, plan, head })
 }
 
+fn claim(
+    peer: &Peer,
+    decided: &Decided,
+    envelope: &Envelope<'_>,
+    deadline: Moment,
+    body_bytes: u64,
+) -> Result<Claim, Fault> {
+    let Decided { held, tenant, head, .. } = decided;
+    let asked = Asked {
+        prompt_bytes: prompt_bytes(head),
+        // The larger of both: which of them an adapter heeds is its own affair.
+        output_max: head.max_completion_tokens.max(head.max_tokens),
+        deadline,
+        body_bytes,
+        qos: None,
+    };
+    Claim::new(&peer.worker, held, *tenant, envelope, asked)
+}
+
 /// What the answer's head is made of.
 struct Answering<'a> {
     peer: &'a Arc<Peer>,
@@ -156,7 +180,6 @@ struct Answering<'a> {
     timing: Timing,
     idle: Duration,
     is_callers_deadline: bool,
-    input_estimate: u64,
     trailers: bool,
     telling: Telling,
 }
@@ -166,16 +189,23 @@ impl Answering<'_> {
         let Begun { status, mut headers, mut charge, first_byte_at: _, rest } = begun;
         charge.on_chosen();
         for_caller(&mut headers);
+        let (held, tenant) = (self.held, charge.tenant());
         let offer = charge.offer();
         headers.insert(X_ATP_MODEL, offer.header.clone());
         headers.insert(X_ATP_ADAPTER, self.held.table.adapter(offer.adapter).header.clone());
         headers.insert(X_ATP_ROUTE, self.held.table.route(self.route).header.clone());
         headers.insert(X_ATP_OVERHEAD, number(self.overhead_us));
+        headers.insert(X_ATP_QUEUE, number(millis(charge.waited())));
+        if let Some(calls) = charge.run_window() {
+            headers.insert(X_ATP_WINDOW, number(u64::from(calls)));
+        }
         headers.insert(X_REQUEST_ID, self.request_id.clone());
         let body = match rest {
             Rest::Whole(rope) => {
                 headers.insert(X_ATP_COST, number(charge.cost().as_usd_micros_ceil()));
                 self.timing.on_end(&self.peer.worker);
+                // Settled here: what is left is told as it is now.
+                drop(charge);
                 AnswerBody::whole(rope)
             }
             Rest::Events(flow) => {
@@ -188,6 +218,7 @@ impl Answering<'_> {
                 self.relay(&mut headers, Flow { first, reader: Lens::Body(reader), body }, charge, exchange)
             }
         };
+        put_limits(&mut headers, held, tenant);
         let mut response = Response::new(body);
         *response.status_mut() = status;
         *response.headers_mut() = headers;
@@ -210,6 +241,7 @@ impl Answering<'_> {
         } else {
             Trailers::Unwanted
         };
+        let input_estimate = charge.likely_input();
         let is_shared = self.peer.is_h2 || flow.body.is_shared();
         let relay = Relay::new(Parts {
             worker: Arc::clone(&self.peer.worker),
@@ -217,7 +249,7 @@ impl Answering<'_> {
             lens: flow.reader,
             first: flow.first,
             charge,
-            input_estimate: self.input_estimate,
+            input_estimate,
             timing: self.timing,
             idle: self.idle,
             deadline: exchange.deadline(),
@@ -226,7 +258,7 @@ impl Answering<'_> {
         if !is_shared {
             return AnswerBody::relayed(relay, self.telling, trailers);
         }
-        let (sender, receiver) = pump::channel(&self.peer.worker);
+        let (sender, receiver) = pump::channel(&self.peer.worker, &self.peer.stage);
         tokio::spawn(pump::run(sender, relay, self.telling, trailers));
         AnswerBody::pumped(receiver)
     }
@@ -245,12 +277,6 @@ pub fn timeouts(mut timeout: Timeout, wanted: Option<Duration>) -> (Timeout, boo
     let is_callers = wanted.is_some_and(|wanted| wanted < timeout.total);
     timeout.total = wanted.unwrap_or(timeout.total).min(timeout.total);
     (timeout, is_callers)
-}
-
-/// The caller's own deadline; what is no number is as good as absent.
-pub fn deadline(headers: &HeaderMap) -> Option<Duration> {
-    let millis = headers.get(X_ATP_DEADLINE)?.to_str().ok()?.parse().ok()?;
-    Some(Duration::from_millis(millis))
 }
 
 /// Tokens of an answer whose length nobody stated, for comparing costs only.

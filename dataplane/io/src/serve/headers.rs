@@ -3,12 +3,15 @@
 
 use arrayvec::ArrayVec;
 use bytes::Bytes;
+use dataplane_core::table::TenantId;
 use http::header::{
     ACCEPT_ENCODING, ALT_SVC, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, SERVER,
     SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::clock;
+use crate::served::Hold;
 use crate::worker::Worker;
 
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -18,8 +21,21 @@ pub const X_ATP_ADAPTER: HeaderName = HeaderName::from_static("x-atp-adapter");
 pub const X_ATP_ROUTE: HeaderName = HeaderName::from_static("x-atp-route");
 pub const X_ATP_COST: HeaderName = HeaderName::from_static("x-atp-cost-usd-micros");
 pub const X_ATP_OVERHEAD: HeaderName = HeaderName::from_static("x-atp-overhead-us");
+pub const X_ATP_WINDOW: HeaderName = HeaderName::from_static("x-atp-window");
+pub const X_ATP_QUEUE: HeaderName = HeaderName::from_static("x-atp-queue-ms");
+pub const X_ATP_SESSION: HeaderName = HeaderName::from_static("x-atp-session");
+pub const X_ATP_QOS: HeaderName = HeaderName::from_static("x-atp-qos");
+pub const X_ATP_BUDGET_TOKENS: HeaderName = HeaderName::from_static("x-atp-budget-tokens");
+pub const X_ATP_BUDGET_USD: HeaderName = HeaderName::from_static("x-atp-budget-usd-micros");
+pub const X_ATP_PARALLEL: HeaderName = HeaderName::from_static("x-atp-max-parallel");
 pub const X_ATP_DEADLINE: HeaderName = HeaderName::from_static("x-atp-deadline-ms");
 pub const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+const X_LIMIT_REQUESTS: HeaderName = HeaderName::from_static("x-ratelimit-limit-requests");
+const X_REMAINING_REQUESTS: HeaderName = HeaderName::from_static("x-ratelimit-remaining-requests");
+const X_LIMIT_TOKENS: HeaderName = HeaderName::from_static("x-ratelimit-limit-tokens");
+const X_REMAINING_TOKENS: HeaderName = HeaderName::from_static("x-ratelimit-remaining-tokens");
+const X_RESET_TOKENS: HeaderName = HeaderName::from_static("x-ratelimit-reset-tokens");
+const OURS: [&str; 2] = ["x-atp-", "x-ratelimit-"];
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const PROXY_AUTHORIZATION: HeaderName = HeaderName::from_static("proxy-authorization");
@@ -67,15 +83,33 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
     HOP_BY_HOP.iter().for_each(|name| drop(headers.remove(name)));
 }
 
-/// `x-atp-*` is between the caller and this proxy.
+/// `x-atp-*` is between the caller and this proxy. `x-ratelimit-*` of an adapter are those of a credential
+/// that all tenants share: what it says is heeded here and told to nobody.
 fn strip_ours(headers: &mut HeaderMap) {
     loop {
-        let ours = headers.keys().filter(|name| name.as_str().starts_with("x-atp-"));
+        let is_ours = |name: &&HeaderName| OURS.iter().any(|prefix| name.as_str().starts_with(prefix));
+        let ours = headers.keys().filter(is_ours);
         let found: ArrayVec<HeaderName, 16> = ours.take(16).cloned().collect();
         found.iter().for_each(|name| drop(headers.remove(name)));
         if found.len() < found.capacity() {
             return;
         }
+    }
+}
+
+/// What is left of a tenant's parallel requests and tokens a minute, by the names that OpenAI's clients know.
+pub fn put_limits(headers: &mut HeaderMap, held: &Hold, tenant: TenantId) {
+    let (row, cell) = (held.table.tenant(tenant), &held.tenants[tenant.0 as usize]);
+    if let Some(most) = row.window.calls {
+        let left = most.saturating_sub(cell.window.level().calls);
+        headers.insert(X_LIMIT_REQUESTS, number(most.into()));
+        headers.insert(X_REMAINING_REQUESTS, number(left.into()));
+    }
+    if let Some(rate) = row.budget.as_ref().and_then(|budget| budget.tokens_per_minute) {
+        let (left, even) = cell.budget.tokens.left(clock::now(), rate.0);
+        headers.insert(X_LIMIT_TOKENS, number(rate.0));
+        headers.insert(X_REMAINING_TOKENS, number(left));
+        headers.insert(X_RESET_TOKENS, shared(format!("{}ms", even.as_millis())));
     }
 }
 

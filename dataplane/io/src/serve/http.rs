@@ -6,14 +6,17 @@ use dataplane_core::fault::{Fault, Kind};
 use dataplane_core::table::{Table, TenantId};
 use dataplane_state::tally::Operation;
 use http::header::{ALLOW, AUTHORIZATION, CONNECTION, HOST};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
-use hyper::body::Incoming;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
+use hyper::upgrade::OnUpgrade;
 use proto_core::units::Moment;
 use sha2::{Digest, Sha256};
 
 use super::answer::{AnswerBody, refusal};
+use super::arriving::Arriving;
+use super::atp::{h2, ws};
 use super::headers::{X_API_KEY, request_id};
 use super::{Peer, ask, completions, health, models};
+use crate::admin::is_foreign;
 use crate::clock;
 use crate::drain::Phase;
 use crate::served::Hold;
@@ -24,23 +27,23 @@ use crate::words::{Dialect, Telling};
 pub struct Arrived {
     pub peer: Arc<Peer>,
     pub headers: HeaderMap,
-    pub body: Incoming,
+    pub body: Arriving,
     pub at: Moment,
     pub request_id: HeaderValue,
 }
 
 /// Answers one request; never fails, a fault is an answer.
-pub async fn serve(peer: Arc<Peer>, request: Request<Incoming>) -> Response<AnswerBody> {
+pub async fn serve(peer: Arc<Peer>, request: Request<Arriving>) -> Response<AnswerBody> {
     let at = clock::now();
-    if !peer.is_h2 {
-        peer.stage.on_head();
-    }
-    let (head, body) = request.into_parts();
+    let serving = peer.stage.on_head();
+    let (mut head, body) = request.into_parts();
+    let on_upgrade = head.extensions.remove::<OnUpgrade>();
     let worker = &peer.worker;
     worker.tally.requests_started.one();
     let request_id = request_id(&head.headers, worker);
     let is_addressed = is_addressed(&peer, head.version, &head.headers);
     let (operation, door) = match is_addressed {
+        true if ws::is_wanted(&head.headers) => upgrading(&head.method, head.uri.path()),
         true => door(&head.method, head.uri.path()),
         false => {
             (Operation::Other, Door::Wrong(Fault::client(Kind::InvalidField("host", "there, and once"))))
@@ -51,18 +54,18 @@ pub async fn serve(peer: Arc<Peer>, request: Request<Incoming>) -> Response<Answ
     let mut response = if arrived.headers.len() > HEADERS_MAX {
         too_many_headers()
     } else {
-        open(door, arrived, head.uri.path(), operation).await
+        open(door, arrived, &head.uri, operation, on_upgrade).await
     };
     unanswered.on_answered();
     peer.worker.tally.answered(operation, response.status().as_u16());
-    if !peer.is_h2 {
-        peer.stage.on_body();
-        if peer.worker.shared.is_past(Phase::Leaving) || !is_addressed {
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        return response.map(|body| body.on(&peer.stage));
+    peer.stage.on_body();
+    let may_stay = peer.worker.ledger.level().may_keep_alive() && !peer.worker.shared.is_past(Phase::Leaving);
+    let is_upgraded = response.status() == http::StatusCode::SWITCHING_PROTOCOLS;
+    let ends = !is_upgraded && (!may_stay || !is_addressed);
+    if ends && !peer.is_h2 {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    response
+    response.map(|body| body.on(&peer, serving))
 }
 
 /// Counts a request whose client went away before its answer began: then this is dropped with the future.
@@ -83,8 +86,29 @@ impl Drop for Unanswered<'_> {
     }
 }
 
-async fn open(door: Door, arrived: Arrived, path: &str, operation: Operation) -> Response<AnswerBody> {
+async fn open(
+    door: Door,
+    arrived: Arrived,
+    uri: &Uri,
+    operation: Operation,
+    on_upgrade: Option<OnUpgrade>,
+) -> Response<AnswerBody> {
+    let path = uri.path();
     match door {
+        Door::WebSocket => {
+            let telling = Telling::new(Dialect::OpenAi, &arrived.request_id).about_path(path);
+            let wanted = on_upgrade.filter(|_| ws::is_wanted(&arrived.headers));
+            let wanted =
+                wanted.ok_or(Fault::client(Kind::InvalidField("upgrade", "websocket, over HTTP/1.1")));
+            let upgraded =
+                wanted.and_then(|wanted| ws::upgrade(&arrived.peer, &arrived.headers, uri.query(), wanted));
+            upgraded.unwrap_or_else(|fault| refused(&arrived.peer, &telling, fault))
+        }
+        Door::Session => {
+            let telling = Telling::new(Dialect::OpenAi, &arrived.request_id).about_path(path);
+            let opened = h2::open(&arrived.peer, &arrived.headers, arrived.body);
+            opened.unwrap_or_else(|fault| refused(&arrived.peer, &telling, fault))
+        }
         Door::Completions(upstream) => completions::serve(arrived, upstream, operation).await,
         Door::Ask => ask::serve(arrived).await,
         Door::Models => models::list(&arrived),
@@ -110,7 +134,17 @@ fn is_addressed(peer: &Peer, version: Version, headers: &HeaderMap) -> bool {
     peer.is_h2 || hosts == 1 || (hosts == 0 && version == Version::HTTP_10)
 }
 
+/// Where WebSockets are served: the path of sessions, and those that existing clients dial.
+fn upgrading(method: &Method, path: &str) -> (Operation, Door) {
+    match path {
+        "/ws" | "/" | "/mcp" if *method == Method::GET => (Operation::Other, Door::WebSocket),
+        _ => door(method, path),
+    }
+}
+
 enum Door {
+    WebSocket,
+    Session,
     Completions(Path),
     Ask,
     Models,
@@ -127,6 +161,8 @@ fn door(method: &Method, path: &str) -> (Operation, Door) {
         "/v1/completions" => (Method::POST, Operation::Completions, Door::Completions(Path::Completions)),
         "/v1/embeddings" => (Method::POST, Operation::Embeddings, Door::Completions(Path::Embeddings)),
         "/v1/ask" => (Method::POST, Operation::Ask, Door::Ask),
+        "/atp/v1/session" => (Method::POST, Operation::Other, Door::Session),
+        "/ws" => (Method::GET, Operation::Other, Door::WebSocket),
         "/v1/models" => (Method::GET, Operation::Models, Door::Models),
         "/healthz" => (Method::GET, Operation::Other, Door::Health(health::What::Health)),
         "/readyz" => (Method::GET, Operation::Other, Door::Health(health::What::Ready)),
@@ -144,10 +180,14 @@ fn door(method: &Method, path: &str) -> (Operation, Door) {
     (operation, door)
 }
 
-/// Who calls, by the key sent along. Hashed only where anybody has one.
-pub fn identify(table: &Table, headers: &HeaderMap, is_loopback: bool) -> Result<TenantId, Fault> {
+/// Who calls, by a verified certificate and by the key sent along. Hashed only where anybody has one.
+pub fn identify(table: &Table, headers: &HeaderMap, peer: &Peer) -> Result<TenantId, Fault> {
     if !table.wants_keys() {
-        return table.identify(None, is_loopback);
+        // Whoever is on this machine is served without a key; a page in its browser is somebody else.
+        if is_foreign(headers) {
+            return Err(Fault::client(Kind::Foreign));
+        }
+        return caller(table, peer, None);
     }
     let mut bearers = headers.get_all(AUTHORIZATION).iter();
     let key = match (bearers.next(), bearers.next()) {
@@ -161,7 +201,14 @@ pub fn identify(table: &Table, headers: &HeaderMap, is_loopback: bool) -> Result
         (None, _) => headers.get(X_API_KEY).map(HeaderValue::as_bytes),
     };
     let hash = key.filter(|key| !key.is_empty()).map(|key| <[u8; 32]>::from(Sha256::digest(key)));
-    table.identify(hash.as_ref(), is_loopback)
+    caller(table, peer, hash.as_ref())
+}
+
+fn caller(table: &Table, peer: &Peer, key: Option<&[u8; 32]>) -> Result<TenantId, Fault> {
+    match peer.identity() {
+        Some(identity) => table.identify_verified(identity, key, peer.is_loopback),
+        None => table.identify(key, peer.is_loopback),
+    }
 }
 
 /// What is served now, or why nothing is.

@@ -1,27 +1,27 @@
 //! A request's body: read within its bounds, scanned as it arrives, kept in the pieces it came in.
 
-use std::error::Error as _;
-use std::future::poll_fn;
-use std::io;
-use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use dataplane_core::admit::pressure::Level;
 use dataplane_core::dialect::rope::Rope;
 use dataplane_core::dialect::scan::{Head, Profile, Scanner};
 use dataplane_core::fault::{Fault, Kind};
+use dataplane_state::ledger::Debt;
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
-use hyper::body::{Body, Incoming};
 use tokio::time::timeout;
 
 use super::Peer;
+use super::arriving::Arriving;
 
 /// What a body asks for, and the body.
 #[derive(Debug)]
 pub struct Intake {
     pub head: Head,
     pub body: Rope,
+    /// For as long as the body is held.
+    pub debt: Debt,
 }
 
 /// Reads and scans a body, within its limit of bytes and, where the connection's own guard cannot tell one
@@ -29,48 +29,38 @@ pub struct Intake {
 pub async fn read(
     peer: &Peer,
     headers: &HeaderMap,
-    body: Incoming,
+    body: Arriving,
     profile: Profile,
 ) -> Result<Intake, Fault> {
     let limit = peer.worker.shared.config.limits.body_bytes;
     check_head(headers, limit)?;
     if !peer.is_h2 {
-        let intake = scan(body, profile, limit).await?;
+        let intake = scan(peer, body, profile, limit).await?;
         peer.stage.on_body();
         return Ok(intake);
     }
-    match timeout(HTTP2_BODY_WAIT, scan(body, profile, limit)).await {
+    match timeout(HTTP2_BODY_WAIT, scan(peer, body, profile, limit)).await {
         Ok(intake) => intake,
         Err(_) => Err(Fault::client(Kind::BodyTimeout)),
     }
 }
 
-async fn scan(mut body: Incoming, profile: Profile, limit: u64) -> Result<Intake, Fault> {
+async fn scan(peer: &Peer, mut body: Arriving, profile: Profile, limit: u64) -> Result<Intake, Fault> {
+    let mut debt = Debt::none(&peer.worker.ledger);
     let mut scanner = Scanner::new(profile);
     let mut pieces = Pieces::default();
-    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-        let Ok(data) = frame.map_err(|error| unread(&error))?.into_data() else { continue };
+    while let Some(piece) = body.piece().await {
+        let data = piece?;
         if pieces.bytes + data.len() as u64 > limit {
             return Err(Fault::client(Kind::BodyTooLarge { limit }));
+        }
+        if !debt.try_grow(data.len() as u64) {
+            return Err(Fault::proxy(Kind::Shed { again_s: Level::Red.retry_after_s() }));
         }
         scanner.push(&data)?;
         pieces.push(data);
     }
-    Ok(Intake { head: scanner.finish()?, body: pieces.finish() })
-}
-
-/// Why a body could not be read on: chunks that are none (the HTTP/1.1 decoder says so by these two kinds),
-/// else the client went away.
-fn unread(error: &hyper::Error) -> Fault {
-    let decoder = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
-    let kind = decoder.map(io::Error::kind);
-    if matches!(kind, Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData)) {
-        return Fault::client(Kind::InvalidField(
-            "transfer-encoding",
-            "chunks as RFC 9112 section 7.1 has them",
-        ));
-    }
-    Fault::client(Kind::ClientGone)
+    Ok(Intake { head: scanner.finish()?, body: pieces.finish(), debt })
 }
 
 /// What is known before a byte of the body is read.

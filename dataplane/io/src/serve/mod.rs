@@ -1,7 +1,9 @@
 //! Clients' connections: bytes to requests, answers to bytes. Which protocol it is shows in the first bytes.
 
 pub mod answer;
+pub mod arriving;
 mod ask;
+pub mod atp;
 mod completions;
 mod flood;
 pub mod guard;
@@ -11,26 +13,34 @@ mod http;
 mod intake;
 mod models;
 mod pump;
+pub mod quic;
+mod unsent;
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::AsyncReadExt;
+use proto_core::identity::Identity;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+pub use self::atp::Seats;
+
 use self::answer::AnswerBody;
+use self::arriving::Arriving;
 use self::guard::{Guarded, HEAD_WAIT, PREFIX_BYTES, Stage};
 use crate::drain::{LAST_WORDS, Phase};
 use crate::listen::Busy;
+use crate::tls::{self, ServerSide, Verified};
 use crate::worker::Worker;
 
 /// What requests of one connection share.
@@ -40,14 +50,62 @@ pub struct Peer {
     pub stage: Arc<Stage>,
     /// The listener is bound to loopback: whoever calls is on this machine.
     pub is_loopback: bool,
+    /// Requests overlap on it, as HTTP/2 and HTTP/3 have it.
     pub is_h2: bool,
+    /// Whom its certificate names, where it showed one.
+    pub verified: Option<Arc<Verified>>,
+    /// The connection counts as open while anybody has this; `None` where its carrier counts it.
+    pub opened: Option<Opened>,
 }
 
-/// Serves one connection to its end.
-pub async fn connection(worker: Arc<Worker>, mut stream: TcpStream, is_loopback: bool, busy: Busy) {
-    let opened = Opened(Arc::clone(&worker));
+impl Peer {
+    pub fn identity(&self) -> Option<&Identity> {
+        self.verified.as_ref().map(|verified| &verified.identity)
+    }
+
+    /// The same as text.
+    pub fn identity_name(&self) -> Option<Arc<str>> {
+        self.verified.as_ref().map(|verified| Arc::clone(&verified.name))
+    }
+}
+
+/// Serves one connection to its end; behind TLS where `tls` says with what.
+pub async fn connection(
+    worker: Arc<Worker>,
+    stream: TcpStream,
+    is_loopback: bool,
+    tls: Option<Arc<ServerSide>>,
+    busy: Busy,
+) {
+    let opened = Opened::new(&worker, busy);
     // Answers leave when they are written, not when more might follow.
     let _ = stream.set_nodelay(true);
+    let Some(side) = tls else {
+        return over(&worker, stream, is_loopback, None, opened).await;
+    };
+    let mut phases = worker.shared.phases();
+    let secured = tokio::select! {
+        biased;
+        secured = tls::accept(&side, stream) => secured,
+        // Who has said nothing yet loses nothing.
+        _ = phases.wait_for(|phase| *phase >= Phase::Draining) => None,
+    };
+    drop(phases);
+    if let Some((stream, verified)) = secured {
+        over(&worker, stream, is_loopback, verified, opened).await;
+    }
+}
+
+/// Serves what is spoken over `stream`.
+async fn over<I>(
+    worker: &Arc<Worker>,
+    mut stream: I,
+    is_loopback: bool,
+    verified: Option<Arc<Verified>>,
+    opened: Opened,
+) where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let mut prefix = [0; PREFIX_BYTES];
     let mut phases = worker.shared.phases();
     let first = tokio::select! {
@@ -65,38 +123,64 @@ pub async fn connection(worker: Arc<Worker>, mut stream: TcpStream, is_loopback:
         return;
     }
     let is_h2 = &prefix[..read] == PREFACE;
-    let stage = Arc::new(Stage::default());
-    let io = Guarded::new(stream, &prefix[..read], Arc::clone(&stage), Arc::clone(&worker), is_h2);
-    let peer = Arc::new(Peer { worker: Arc::clone(&worker), stage, is_loopback, is_h2 });
+    let stage = Arc::new(Stage::new(is_h2));
+    let io = Guarded::new(stream, &prefix[..read], Arc::clone(&stage), Arc::clone(worker));
+    let own = Arc::clone(&stage);
+    let peer = Arc::new(Peer {
+        worker: Arc::clone(worker),
+        stage,
+        is_loopback,
+        is_h2,
+        verified: verified.clone(),
+        opened: Some(opened),
+    });
     let service = service_fn(move |request: Request<Incoming>| serve_one(Arc::clone(&peer), request));
     if is_h2 {
         let connection = http2_settings().serve_connection(TokioIo::new(io), service);
-        until_drained(&worker, connection, |connection| connection.graceful_shutdown()).await;
+        until_drained(worker, &own, connection, retired(verified.as_deref()), |connection| {
+            connection.graceful_shutdown()
+        })
+        .await;
     } else {
-        let connection = http1_settings().serve_connection(TokioIo::new(io), service);
-        until_drained(&worker, connection, |connection| connection.graceful_shutdown()).await;
+        let connection = http1_settings().serve_connection(TokioIo::new(io), service).with_upgrades();
+        until_drained(worker, &own, connection, retired(verified.as_deref()), |connection| {
+            connection.graceful_shutdown()
+        })
+        .await;
     }
-    drop((opened, busy));
 }
 
 async fn serve_one(peer: Arc<Peer>, request: Request<Incoming>) -> Result<Response<AnswerBody>, Infallible> {
-    Ok(http::serve(peer, request).await)
+    Ok(http::serve(peer, request.map(Arriving::Hyper)).await)
 }
 
-/// Counts a connection's end, however it ends.
-struct Opened(Arc<Worker>);
+/// Counts a connection's end, however it ends, and keeps the process until then.
+#[derive(Debug)]
+pub struct Opened {
+    worker: Arc<Worker>,
+    _busy: Busy,
+}
+
+impl Opened {
+    pub fn new(worker: &Arc<Worker>, busy: Busy) -> Opened {
+        Opened { worker: Arc::clone(worker), _busy: busy }
+    }
+}
 
 impl Drop for Opened {
     fn drop(&mut self) {
-        self.0.tally.connections_closed.one();
+        self.worker.tally.connections_closed.one();
         if std::thread::panicking() {
-            self.0.tally.panics.one();
+            self.worker.tally.panics.one();
         }
     }
 }
 
 /// Reads until HTTP/2's preface and a request line can be told apart: the first byte that differs decides.
-async fn read_prefix(stream: &mut TcpStream, prefix: &mut [u8; PREFIX_BYTES]) -> std::io::Result<usize> {
+async fn read_prefix(
+    stream: &mut (impl AsyncRead + Unpin),
+    prefix: &mut [u8; PREFIX_BYTES],
+) -> std::io::Result<usize> {
     let mut filled = 0;
     while filled < PREFIX_BYTES {
         let read = stream.read(&mut prefix[filled..]).await?;
@@ -108,12 +192,28 @@ async fn read_prefix(stream: &mut TcpStream, prefix: &mut [u8; PREFIX_BYTES]) ->
     Ok(filled)
 }
 
-/// Polls a connection; once draining begins asks it to finish, once closing begins gives it a moment.
-async fn until_drained<C>(worker: &Worker, connection: C, finish: impl Fn(Pin<&mut C>))
-where
+/// Until a certificate is trusted no more.
+pub(in crate::serve) async fn retired(verified: Option<&Verified>) {
+    match verified {
+        Some(verified) => verified.retired().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Polls a connection; once draining begins, the connection is idle for long, or its peer is trusted no more,
+/// asks it to finish, once closing begins gives it a moment.
+async fn until_drained<C>(
+    worker: &Worker,
+    stage: &Stage,
+    connection: C,
+    retired: impl Future<Output = ()>,
+    finish: impl Fn(Pin<&mut C>),
+) where
     C: Future<Output = hyper::Result<()>>,
 {
     let mut connection = pin!(connection);
+    let mut retired = pin!(retired);
+    let mut is_retired = false;
     let mut phases = worker.shared.phases();
     {
         let mut draining = pin!(phases.wait_for(|phase| *phase >= Phase::Draining));
@@ -121,6 +221,10 @@ where
         let ended = poll_fn(|cx| {
             if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
                 return Poll::Ready(Some(ended));
+            }
+            is_retired = retired.as_mut().poll(cx).is_ready();
+            if stage.is_idle() || is_retired {
+                return Poll::Ready(None);
             }
             // The watch wakes this very task once a change of phase: registered once while serving, so that
             // no watch is polled for a request, and again with each change after that.
@@ -137,7 +241,12 @@ where
     finish(connection.as_mut());
     let closing = async {
         // A sender that is gone means the process is ending: the same.
-        let _ = phases.wait_for(|phase| *phase >= Phase::Closing).await;
+        let closing = phases.wait_for(|phase| *phase >= Phase::Closing);
+        if is_retired {
+            let _ = timeout(RETIRED_WAIT, closing).await;
+        } else {
+            let _ = closing.await;
+        }
     };
     tokio::select! {
         biased;
@@ -181,6 +290,9 @@ fn http2_settings() -> http2::Builder<TokioExecutor> {
     builder
 }
 
+/// For answers under way to a peer that is trusted no more. With the time in which that is noticed it is less
+/// than half a minute.
+const RETIRED_WAIT: Duration = Duration::from_secs(15);
 const PREFACE: &[u8] = b"PRI ";
 /// Of a request line and its headers.
 const HTTP1_HEAD_BYTES: usize = 64 * 1024;

@@ -41,7 +41,7 @@ fn answer(
     telling.set_model(model);
     let mut out = Vec::new();
     let outcome = held(peer).and_then(|held| {
-        let tenant = identify(&held.table, &arrived.headers, peer.is_loopback)?;
+        let tenant = identify(&held.table, &arrived.headers, &arrived.peer)?;
         write(&held, tenant, &mut out).inspect_err(|fault| telling.on_fault(*fault, &held.table, tenant))
     });
     match outcome {

@@ -11,6 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use crossbeam_queue::SegQueue;
 use dataplane_core::fault::{Fault, Kind};
 use http::HeaderMap;
 use http_body::Frame;
@@ -18,6 +19,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 
 use super::answer::{Trailers, cost_trailer};
+use super::guard::Stage;
+use super::unsent::{Parcel, Share, Unsent};
 use crate::drain::Phase;
 use crate::relay::{Cut, Relay};
 use crate::words::Telling;
@@ -26,6 +29,7 @@ use crate::worker::Worker;
 /// The client's end.
 pub struct Pumped {
     pieces: mpsc::Receiver<Piece>,
+    buffer: Arc<SegQueue<Held>>,
     /// Room taken by the piece handed out last; freed when the next is asked for.
     taken: Option<OwnedSemaphorePermit>,
     is_cut: bool,
@@ -35,27 +39,41 @@ pub struct Pumped {
 /// The task's end.
 pub struct Pump {
     pieces: mpsc::Sender<Piece>,
+    buffer: Arc<SegQueue<Held>>,
     room: Arc<Semaphore>,
     worker: Arc<Worker>,
+    unsent: Option<Arc<Unsent>>,
 }
 
 enum Piece {
-    Data(Bytes, OwnedSemaphorePermit),
+    /// The next of the buffer.
+    Data,
     Trailers(HeaderMap),
     /// Complete: without it the end is a cut.
     End,
+}
+
+/// In the buffer, where both ends reach it: nobody polls the end of a client whose window is closed, so it is
+/// the other that frees what was held for one that is given up.
+enum Held {
+    Data(Parcel, OwnedSemaphorePermit),
+    /// The rest was given up. Still owes a byte, so that a connection that takes nothing is seen as such.
+    Cut(#[expect(dead_code, reason = "held for what it owes")] Share),
 }
 
 /// The client is gone, or too slow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gone;
 
-/// Both ends.
-pub fn channel(worker: &Arc<Worker>) -> (Pump, Pumped) {
+/// Both ends, for a client's connection at `stage`.
+pub fn channel(worker: &Arc<Worker>, stage: &Stage) -> (Pump, Pumped) {
     let (sender, receiver) = mpsc::channel(PIECES_MAX);
     let room = Arc::new(Semaphore::new(BUFFER_BYTES as usize));
-    let pump = Pump { pieces: sender, room, worker: Arc::clone(worker) };
-    (pump, Pumped { pieces: receiver, taken: None, is_cut: false, is_over: false })
+    let unsent = stage.unsent().cloned();
+    let buffer = Arc::new(SegQueue::new());
+    let held = Arc::clone(&buffer);
+    let pump = Pump { pieces: sender, buffer, room, worker: Arc::clone(worker), unsent };
+    (pump, Pumped { pieces: receiver, buffer: held, taken: None, is_cut: false, is_over: false })
 }
 
 impl Pump {
@@ -64,14 +82,18 @@ impl Pump {
         while !piece.is_empty() {
             let part = piece.split_to(piece.len().min(PIECE_BYTES_MAX));
             let bytes = u32::try_from(part.len()).expect("a part is at most 64 KiB");
-            let sent = timeout(STALL_WAIT, async {
+            let patience = self.worker.ledger.level().patience(STALL_WAIT);
+            let sent = timeout(patience, async {
                 let room = Arc::clone(&self.room).acquire_many_owned(bytes).await.map_err(|_| Gone)?;
-                self.pieces.send(Piece::Data(part, room)).await.map_err(|_| Gone)
+                let place = self.pieces.reserve().await.map_err(|_| Gone)?;
+                self.put(part, room, place);
+                Ok(())
             });
             match sent.await {
                 Ok(outcome) => outcome?,
                 Err(_) => {
                     self.worker.tally.clients_too_slow.one();
+                    self.give_up();
                     return Err(Gone);
                 }
             }
@@ -82,9 +104,27 @@ impl Pump {
     /// Hands over what need not wait: dropped where there is no room.
     pub fn try_send(&self, piece: Bytes) {
         let bytes = u32::try_from(piece.len()).unwrap_or(u32::MAX);
-        if let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(bytes) {
-            let _ = self.pieces.try_send(Piece::Data(piece, room));
+        if let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(bytes)
+            && let Ok(place) = self.pieces.try_reserve()
+        {
+            self.put(piece, room, place);
         }
+    }
+
+    fn put(&self, bytes: Bytes, room: OwnedSemaphorePermit, place: mpsc::Permit<'_, Piece>) {
+        let share = Some(self.share(bytes.len() as u64));
+        self.buffer.push(Held::Data(Parcel { bytes, share }, room));
+        place.send(Piece::Data);
+    }
+
+    /// Frees what the client did not take. Where it comes back for it, it finds the cut.
+    fn give_up(&self) {
+        while self.buffer.pop().is_some() {}
+        self.buffer.push(Held::Cut(self.share(1)));
+    }
+
+    fn share(&self, bytes: u64) -> Share {
+        Share::new(self.unsent.as_ref(), &self.worker.ledger, bytes)
     }
 
     /// The answer is complete.
@@ -110,16 +150,22 @@ impl Pump {
 }
 
 impl Pumped {
-    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Parcel>, Cut>>> {
         if self.is_over {
             return Poll::Ready(None);
         }
         self.taken = None;
         match ready!(self.pieces.poll_recv(cx)) {
-            Some(Piece::Data(bytes, room)) => {
-                self.taken = Some(room);
-                Poll::Ready(Some(Ok(Frame::data(bytes))))
-            }
+            Some(Piece::Data) => match self.buffer.pop() {
+                Some(Held::Data(parcel, room)) => {
+                    self.taken = Some(room);
+                    Poll::Ready(Some(Ok(Frame::data(parcel))))
+                }
+                Some(Held::Cut(_)) | None => {
+                    self.is_over = true;
+                    Poll::Ready(Some(Err(Cut(Fault::client(Kind::SlowClient)))))
+                }
+            },
             Some(Piece::Trailers(trailers)) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
             Some(Piece::End) => {
                 self.is_over = true;

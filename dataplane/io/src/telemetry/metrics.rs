@@ -9,6 +9,7 @@ use dataplane_state::tally::{Counter, Histogram, WorkerTally};
 use prometheus::proto::{Bucket, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, TextEncoder};
 
+use super::{admission, sessions, tls};
 use crate::clock;
 use crate::served::Served;
 use crate::worker::Shared;
@@ -21,11 +22,17 @@ pub fn text(shared: &Shared) -> String {
     let tallies: Vec<&WorkerTally> = shared.tallies.iter().map(Arc::as_ref).collect();
     requests(&mut page, &tallies);
     path(&mut page, &tallies);
+    admission::of_requests(&mut page, shared, &tallies);
+    sessions::of_sessions(&mut page, shared, &tallies);
     process(&mut page, shared, &tallies);
+    if let Some(side) = &shared.tls {
+        tls::of_listeners(&mut page, side);
+    }
     if let Some(served) = shared.tables.peek() {
         models(&mut page, &served);
         tenants(&mut page, &served);
         adapters(&mut page, &served);
+        admission::of_queues(&mut page, &served);
     }
     page.encode()
 }
@@ -57,11 +64,11 @@ fn requests(page: &mut Page, tallies: &[&WorkerTally]) {
     }
     errors.iter().for_each(|(code, count)| page.value(name, &[("code", code)], *count as f64));
     let what = "Milliseconds from the arrival of a request to the end of its answer.";
-    page.histogram("request_latency_ms", what, tallies, |tally| &tally.latency_ms);
+    page.histogram("request_latency_ms", what, 1.0, tallies.iter().map(|tally| &tally.latency_ms));
     let what = "Milliseconds from the arrival of a request to the first byte of its answer.";
-    page.histogram("atp_first_token_ms", what, tallies, |tally| &tally.first_token_ms);
+    page.histogram("atp_first_token_ms", what, 1.0, tallies.iter().map(|tally| &tally.first_token_ms));
     let what = "Microseconds from the arrival of a request to its dispatch: what this proxy adds before.";
-    page.histogram("atp_overhead_us", what, tallies, |tally| &tally.overhead_us);
+    page.histogram("atp_overhead_us", what, 1.0, tallies.iter().map(|tally| &tally.overhead_us));
 }
 
 fn path(page: &mut Page, tallies: &[&WorkerTally]) {
@@ -104,6 +111,14 @@ fn process(page: &mut Page, shared: &Shared, tallies: &[&WorkerTally]) {
     );
     page.counter("atp_config_sets_taken_total", "Sets of resources put into service.", taken);
     page.counter("atp_config_sets_refused_total", "Sets of resources refused.", refused);
+    // Order: relaxed, numbers for people.
+    let (taken, refused) = (
+        shared.adapter_files_taken.load(Ordering::Relaxed),
+        shared.adapter_files_refused.load(Ordering::Relaxed),
+    );
+    page.counter("atp_adapter_files_taken_total", "Changed TLS files of adapters put into use.", taken);
+    let what = "Changed TLS files of adapters that could not be used.";
+    page.counter("atp_adapter_files_refused_total", what, refused);
     if fresh_at > 0 {
         // Order: relaxed, a state for people.
         let is_newest = shared.source_ok.load(Ordering::Relaxed);
@@ -159,6 +174,10 @@ fn models(page: &mut Page, served: &Served) {
     column("atp_model_wasted_usd_micros_total", "Of the cost, what bought no answer.", &|tally| {
         tally.wasted_picodollars.value() / 1_000_000
     });
+    let what = "Cost in 1e-12 dollars: nothing is rounded.";
+    column("atp_model_cost_picodollars_total", what, &|tally| tally.cost_picodollars.value());
+    let what = "Of the cost, what bought no answer, in 1e-12 dollars.";
+    column("atp_model_wasted_picodollars_total", what, &|tally| tally.wasted_picodollars.value());
     page.counter("tokens_input_total", "Prompt tokens of all models.", totals[3]);
     page.counter("tokens_output_total", "Answer tokens of all models.", totals[4]);
     page.counter("atp_router_total_calls", "Attempts of all models.", totals[0]);
@@ -166,12 +185,15 @@ fn models(page: &mut Page, served: &Served) {
 
 fn tenants(page: &mut Page, served: &Served) {
     type Column = (&'static str, &'static str, fn(&dataplane_state::tally::TenantTally) -> u64);
-    const COLUMNS: [Column; 4] = [
+    const COLUMNS: [Column; 5] = [
         ("atp_tenant_requests_total", "Answers by tenant.", |tally| tally.requests.value()),
         ("atp_tenant_input_tokens_total", "Prompt tokens by tenant.", |tally| tally.input_tokens.value()),
         ("atp_tenant_output_tokens_total", "Answer tokens by tenant.", |tally| tally.output_tokens.value()),
         ("atp_tenant_cost_usd_micros_total", "What each tenant pays, in millionths of a dollar.", |tally| {
             tally.cost_picodollars.value() / 1_000_000
+        }),
+        ("atp_tenant_cost_picodollars_total", "What each tenant pays, in 1e-12 dollars.", |tally| {
+            tally.cost_picodollars.value()
         }),
     ];
     for (name, what, of) in COLUMNS {
@@ -199,16 +221,16 @@ fn adapters(page: &mut Page, served: &Served) {
     page.gauge("atp_config_generation", "Number of the set that is served.", served.number as f64);
 }
 
-fn sum(tallies: &[&WorkerTally], of: fn(&WorkerTally) -> &Counter) -> u64 {
+pub fn sum(tallies: &[&WorkerTally], of: fn(&WorkerTally) -> &Counter) -> u64 {
     tallies.iter().map(|tally| of(tally).value()).sum()
 }
 
 /// Families in the order they were begun.
 #[derive(Default)]
-struct Page(Vec<MetricFamily>);
+pub struct Page(Vec<MetricFamily>);
 
 impl Page {
-    fn family(&mut self, name: &str, what: &str, kind: MetricType) {
+    pub fn family(&mut self, name: &str, what: &str, kind: MetricType) {
         let mut family = MetricFamily::default();
         family.set_name(name.into());
         family.set_help(what.into());
@@ -222,7 +244,7 @@ impl Page {
         family
     }
 
-    fn value(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
+    pub fn value(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
         let mut metric = Metric::default();
         metric.set_label(labels.iter().map(|(name, value)| label(name, value)).collect());
         let family = self.last(name);
@@ -238,42 +260,44 @@ impl Page {
         family.mut_metric().push(metric);
     }
 
-    fn counter(&mut self, name: &'static str, what: &str, value: u64) {
+    pub fn counter(&mut self, name: &'static str, what: &str, value: u64) {
         self.family(name, what, MetricType::COUNTER);
         self.value(name, &[], value as f64);
     }
 
-    fn gauge(&mut self, name: &'static str, what: &str, value: f64) {
+    pub fn gauge(&mut self, name: &'static str, what: &str, value: f64) {
         self.family(name, what, MetricType::GAUGE);
         self.value(name, &[], value);
     }
 
-    fn histogram(
+    /// Of several with the same bounds, added up; bounds and sum are shown divided by `scale`.
+    pub fn histogram<'h>(
         &mut self,
         name: &'static str,
         what: &str,
-        tallies: &[&WorkerTally],
-        of: fn(&WorkerTally) -> &Histogram,
+        scale: f64,
+        all: impl Iterator<Item = &'h Histogram>,
     ) {
         self.family(name, what, MetricType::HISTOGRAM);
-        let Some(first) = tallies.first() else { return };
-        let bounds = of(first).bounds();
+        let all: Vec<&Histogram> = all.collect();
+        let Some(first) = all.first() else { return };
+        let bounds = first.bounds();
         let mut counts = vec![0; bounds.len() + 1];
-        for tally in tallies {
-            counts.iter_mut().zip(of(tally).counts()).for_each(|(sum, count)| *sum += count);
+        for one in &all {
+            counts.iter_mut().zip(one.counts()).for_each(|(sum, count)| *sum += count);
         }
         let mut histogram = prometheus::proto::Histogram::default();
         let mut below = 0;
         let buckets = bounds.iter().zip(&counts).map(|(bound, count)| {
             below += count;
             let mut bucket = Bucket::default();
-            bucket.set_upper_bound(*bound as f64);
+            bucket.set_upper_bound(*bound as f64 / scale);
             bucket.set_cumulative_count(below);
             bucket
         });
         histogram.set_bucket(buckets.collect());
         histogram.set_sample_count(counts.iter().sum());
-        histogram.set_sample_sum(tallies.iter().map(|tally| of(tally).sum()).sum::<u64>() as f64);
+        histogram.set_sample_sum(all.iter().map(|one| one.sum()).sum::<u64>() as f64 / scale);
         let mut metric = Metric::default();
         metric.set_histogram(histogram);
         self.last(name).mut_metric().push(metric);
@@ -298,5 +322,5 @@ fn label(name: &str, value: &str) -> LabelPair {
 }
 
 /// Values of one label; a set may have more models than a database of metrics can bear.
-const LABELS_MAX: usize = 1000;
-const OTHER: &str = "other";
+pub const LABELS_MAX: usize = 1000;
+pub const OTHER: &str = "other";

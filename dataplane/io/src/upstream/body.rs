@@ -10,6 +10,7 @@ use dataplane_core::fault::{Fault, Kind, Retry};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::attached::AttachedBody;
 use super::echo::EchoBody;
 use super::pool::{Lease, Stream};
 
@@ -47,6 +48,7 @@ enum Source {
     Http1 { incoming: Incoming, lease: Option<Lease> },
     Http2 { incoming: Incoming, _stream: Stream },
     Echo(EchoBody),
+    Attached(AttachedBody),
 }
 
 impl UpstreamBody {
@@ -62,6 +64,10 @@ impl UpstreamBody {
         UpstreamBody(Source::Echo(body))
     }
 
+    pub fn attached(body: AttachedBody) -> UpstreamBody {
+        UpstreamBody(Source::Attached(body))
+    }
+
     /// Many streams on one connection: not reading one for long would hurt the others.
     pub fn is_shared(&self) -> bool {
         matches!(self.0, Source::Http2 { .. })
@@ -72,6 +78,7 @@ impl UpstreamBody {
         match &self.0 {
             Source::Http1 { incoming, .. } | Source::Http2 { incoming, .. } => incoming.size_hint().exact(),
             Source::Echo(body) => body.length(),
+            Source::Attached(_) => None,
         }
     }
 
@@ -82,6 +89,7 @@ impl UpstreamBody {
                 Source::Http1 { incoming, lease } => ready!(poll_driven(incoming, lease.as_mut(), cx)),
                 Source::Http2 { incoming, .. } => ready!(Pin::new(incoming).poll_frame(cx)),
                 Source::Echo(body) => return body.poll_data(cx).map(|piece| piece.map(Ok)),
+                Source::Attached(body) => return body.poll_data(cx),
             };
             match frame {
                 Some(Ok(frame)) => match frame.into_data() {

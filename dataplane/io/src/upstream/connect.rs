@@ -1,13 +1,11 @@
 //! A fresh connection: name, TCP, TLS, handshake; all within one deadline.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use dataplane_core::fault::{Fault, Kind, Retry};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use proto_core::model::Endpoint;
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -16,12 +14,13 @@ use tokio_rustls::TlsConnector;
 
 use super::Unusable;
 use super::pool::{Http1, Http2};
+use super::tls::ClientSide;
 
 #[derive(Debug)]
 pub struct Connector {
     host: Box<str>,
     port: u16,
-    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    tls: Option<(ClientSide, ServerName<'static>)>,
 }
 
 pub enum Connected {
@@ -30,13 +29,18 @@ pub enum Connected {
 }
 
 impl Connector {
-    pub fn new(endpoint: &Endpoint, tls: Option<Arc<ClientConfig>>) -> Result<Connector, Unusable> {
+    pub fn new(endpoint: &Endpoint, tls: Option<ClientSide>) -> Result<Connector, Unusable> {
         let name = || {
             ServerName::try_from(endpoint.host.to_string())
                 .map_err(|_| Unusable(format!("`{}` is no name a certificate can carry", endpoint.host)))
         };
-        let tls = tls.map(|config| Ok((config, name()?))).transpose()?;
+        let tls = tls.map(|side| Ok((side, name()?))).transpose()?;
         Ok(Connector { host: endpoint.host.clone(), port: endpoint.port, tls })
+    }
+
+    pub async fn look_at_files(&self, adapter: &str) -> Option<bool> {
+        let (side, _) = self.tls.as_ref()?;
+        side.look(adapter).await
     }
 
     pub async fn connect(&self) -> Result<Connected, Fault> {
@@ -50,10 +54,10 @@ impl Connector {
         let unreachable = |_| Fault::upstream(Kind::Connect, Retry::Elsewhere);
         let stream = TcpStream::connect((&*self.host, self.port)).await.map_err(unreachable)?;
         stream.set_nodelay(true).map_err(unreachable)?;
-        let Some((config, name)) = &self.tls else {
+        let Some((side, name)) = &self.tls else {
             return http1_over(stream).await.map(Connected::Http1);
         };
-        let connector = TlsConnector::from(Arc::clone(config));
+        let connector = TlsConnector::from(side.config());
         let stream = connector.connect(name.clone(), stream).await.map_err(|error| {
             tracing::warn!(host = %self.host, %error, "TLS to an adapter failed");
             Fault::upstream(Kind::Tls, Retry::Elsewhere)

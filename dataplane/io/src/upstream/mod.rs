@@ -1,6 +1,7 @@
 //! Adapters as seen from here: a call goes in, the head of an answer and its body come out. A new kind of
 //! adapter is a new `Backend`; nothing above this room knows kinds.
 
+pub mod attached;
 pub mod body;
 mod connect;
 pub mod echo;
@@ -33,6 +34,7 @@ pub struct Upstream {
 enum Backend {
     OpenAi(Box<openai::OpenAi>),
     Echo(echo::Echo),
+    Attached,
 }
 
 /// What is asked of an adapter, in OpenAI's words.
@@ -89,13 +91,27 @@ impl Upstream {
                 Backend::OpenAi(Box::new(openai))
             }
             AdapterKind::Echo(speed) => Backend::Echo(echo::Echo::new(*speed)),
+            AdapterKind::Attached => Backend::Attached,
         };
         Ok(Upstream { name: name.clone(), kind: kind.clone(), backend })
+    }
+
+    pub fn kind(&self) -> &AdapterKind {
+        &self.kind
     }
 
     /// Whether this serves what `kind` declares, connections and all.
     pub fn is(&self, kind: &AdapterKind) -> bool {
         self.kind == *kind
+    }
+
+    /// Takes its changed certificates into use, for connections to come; whether it could, where there was a
+    /// change.
+    pub async fn look_at_files(&self) -> Option<bool> {
+        match &self.backend {
+            Backend::OpenAi(openai) => openai.look_at_files(self.name.as_str()).await,
+            Backend::Echo(_) | Backend::Attached => None,
+        }
     }
 
     /// Sends a call and waits for the head of its answer. Deadlines are the caller's: dropping the future
@@ -104,6 +120,7 @@ impl Upstream {
         match &self.backend {
             Backend::OpenAi(openai) => openai.send(self, worker, call).await,
             Backend::Echo(echo) => Ok(echo.answer(call)),
+            Backend::Attached => worker.shared.lines.send(&self.name, &call).await,
         }
     }
 
@@ -111,7 +128,7 @@ impl Upstream {
     fn pool(&self, worker: usize) -> Option<&pool::Pool> {
         match &self.backend {
             Backend::OpenAi(openai) => Some(openai.pool(worker)),
-            Backend::Echo(_) => None,
+            Backend::Echo(_) | Backend::Attached => None,
         }
     }
 }

@@ -39,7 +39,7 @@ impl OpenAi {
     ) -> Result<OpenAi, Unusable> {
         let tls = match endpoint.scheme {
             Scheme::Http => None,
-            Scheme::Https => Some(tls::client(files)?),
+            Scheme::Https => Some(tls::ClientSide::open(files)?),
         };
         let authority = endpoint.authority();
         let uri = |text: String| {
@@ -59,6 +59,10 @@ impl OpenAi {
             credential: auth.map(credential).transpose()?,
             pools: (0..workers).map(|_| Pool::new()).collect(),
         })
+    }
+
+    pub async fn look_at_files(&self, adapter: &str) -> Option<bool> {
+        self.connector.look_at_files(adapter).await
     }
 
     pub fn pool(&self, worker: usize) -> &Pool {

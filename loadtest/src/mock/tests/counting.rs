@@ -35,6 +35,34 @@ async fn a_fault_that_an_answer_cannot_meet_leaves_it_complete() {
 }
 
 #[tokio::test]
+async fn each_answer_has_a_row_that_names_it_as_its_client_saw_it() {
+    let mock = mock().await;
+    let whole = chat(&mock, "m--tokens-3", false).await;
+    chat(&mock, "m--tokens-9--cut-after-2", true).await;
+    chat(&mock, "m--status-500", true).await;
+    let answers = mock.answers();
+    let [first, second] = answers.as_slice() else { panic!("two were answered: {answers:?}") };
+    assert_eq!(whole.json()["id"], first.id.as_str());
+    assert_eq!(whole.json()["usage"]["prompt_tokens"], first.prompt_tokens);
+    assert_eq!((first.tokens_sent, first.is_complete), (3, true));
+    assert_eq!((second.tokens_sent, second.is_complete), (2, false));
+    assert_ne!(first.id, second.id);
+}
+
+#[tokio::test]
+async fn one_above_the_capacity_is_refused_at_once_and_the_peak_is_remembered() {
+    let mock = mock().await;
+    let model = "m--capacity-1--hang";
+    let mut held = connect(&mock).await;
+    let body = format!(r#"{{"model":"{model}","messages":[]}}"#);
+    held.write_all(post("/v1/chat/completions", &body).as_bytes()).await.unwrap();
+    until("the request", || mock.model(model).under_way == 1).await;
+    assert!(chat(&mock, model, false).await.text.starts_with("HTTP/1.1 429 "));
+    let seen = mock.model(model);
+    assert_eq!((seen.refused, seen.faulted, seen.under_way_max), (1, 0, 1));
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_is_noticed_while_waiting_and_between_tokens() {
     let mock = mock().await;
     for model in ["m--first-token-ms-60000", "m--hang", "m--hang-after-1", "m--tokens-100000--token-rate-100"]

@@ -23,6 +23,8 @@ pub enum AdapterKind {
     OpenAi { endpoint: Endpoint, auth: Option<Auth>, tls: Option<TlsFiles> },
     /// Built in, deterministic: answers with the prompt's own words.
     Echo(EchoSpeed),
+    /// Dials in and takes work over the connection it opened.
+    Attached,
 }
 
 impl AdapterKind {
@@ -31,6 +33,7 @@ impl AdapterKind {
         match self {
             AdapterKind::OpenAi { .. } => "openai",
             AdapterKind::Echo(_) => "echo",
+            AdapterKind::Attached => "attached",
         }
     }
 }
@@ -156,11 +159,15 @@ pub struct Limits {
     pub max_parallel: u32,
     /// Tokens in flight; `None`: not limited.
     pub max_tokens_in_flight: Option<TokenCount>,
+    /// Requests that wait for a permit, of each model. Zero: none waits, what has no permit is refused.
+    pub max_queued: u32,
 }
 
 impl Limits {
     /// Requests in flight where the document names none: far above what a model server batches, and bounded.
     pub const MAX_PARALLEL_DEFAULT: u32 = 1024;
+    /// As many as may be in flight: a queue longer than that is mostly one of callers who have given up.
+    pub const MAX_QUEUED_DEFAULT: u32 = 1024;
 }
 
 /// How the limit moves.

@@ -50,6 +50,7 @@ impl Set {
         set.check_candidates(&mut mistakes);
         set.check_route_names(&mut mistakes);
         set.check_keys(&mut mistakes);
+        set.check_identities(&mut mistakes);
         if mistakes.is_empty() { Ok(set) } else { Err(mistakes) }
     }
 
@@ -109,6 +110,23 @@ impl Set {
                     format!("hides the model of this name of Adapter `{}`; rename the route", adapter.name);
                 let name = route.name.clone();
                 mistakes.push(SetMistake { kind: Kind::Route, name, path: "name".into(), what });
+            }
+        }
+    }
+
+    fn check_identities(&self, mistakes: &mut Vec<SetMistake>) {
+        let mut owners = BTreeMap::new();
+        for tenant in self.tenants.values() {
+            for (at, identity) in tenant.identities.iter().enumerate() {
+                let listed = owners.insert(identity, &tenant.name);
+                let named = identity.tenant().and_then(|name| Name::resource(name).ok());
+                let owner = listed.or(named.as_ref().filter(|named| self.tenants.contains_key(*named)));
+                if let Some(owner) = owner.filter(|owner| **owner != tenant.name || listed.is_some()) {
+                    let what =
+                        format!("this is Tenant `{owner}` already; an identity names one tenant, once");
+                    let path = format!("spec.identities[{at}]");
+                    mistakes.push(SetMistake { kind: Kind::Tenant, name: tenant.name.clone(), path, what });
+                }
             }
         }
     }

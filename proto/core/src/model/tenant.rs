@@ -1,6 +1,7 @@
 //! A tenant: who may call, with what share and what quality of service.
 
 use super::Name;
+use crate::identity::Identity;
 use crate::units::TokenCount;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -10,10 +11,15 @@ pub struct Tenant {
     pub weight: u32,
     /// The best it may ask for.
     pub qos: Qos,
-    /// Hashes of its keys; unique over the whole set. Empty is allowed only for `public`.
+    /// Hashes of its keys; unique over the whole set. Empty is allowed for `public`, and beside identities.
     pub keys: Vec<KeyHash>,
+    /// Names in certificates that call as it; unique over the whole set. `spiffe://…/tenant/NAME` with its
+    /// own name need not be among them.
+    pub identities: Vec<Identity>,
     pub window: Option<Window>,
     pub budget: Option<Budget>,
+    /// A stream of its bronze requests that already answers may be cut for a gold one in need.
+    pub preempt_streams: bool,
 }
 
 /// What may be in flight at once.

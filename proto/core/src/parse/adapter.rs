@@ -23,12 +23,18 @@ pub fn read(spec: &Field<'_>, name: Option<Name>) -> Option<Adapter> {
 fn kind(fields: &Fields<'_>) -> Option<AdapterKind> {
     let field = fields.required("kind")?;
     if LATER_KINDS.iter().any(|later| field.is_text(later)) {
-        let what = format!("{} is not served by this version; it serves openai and echo", field.shown());
+        let what =
+            format!("{} is not served by this version; it serves openai, echo and attached", field.shown());
         return field.wrong(what);
     }
-    match field.one_of(&[("openai", Served::OpenAi), ("echo", Served::Echo)])? {
+    match field.one_of(&[
+        ("openai", Served::OpenAi),
+        ("echo", Served::Echo),
+        ("attached", Served::Attached),
+    ])? {
         Served::OpenAi => openai(fields),
         Served::Echo => echo(fields),
+        Served::Attached => attached(fields),
     }
 }
 
@@ -37,6 +43,7 @@ fn kind(fields: &Fields<'_>) -> Option<AdapterKind> {
 enum Served {
     OpenAi,
     Echo,
+    Attached,
 }
 
 fn openai(fields: &Fields<'_>) -> Option<AdapterKind> {
@@ -52,6 +59,15 @@ fn openai(fields: &Fields<'_>) -> Option<AdapterKind> {
         read_tls(tls)
     });
     Some(AdapterKind::OpenAi { endpoint: endpoint?, auth: auth?, tls: tls? })
+}
+
+fn attached(fields: &Fields<'_>) -> Option<AdapterKind> {
+    for name in ["endpoint", "auth", "tls", "echo"] {
+        if let Some(field) = fields.optional(name) {
+            field.mistake("kind attached dials in and is connected to nowhere; remove it");
+        }
+    }
+    Some(AdapterKind::Attached)
 }
 
 fn echo(fields: &Fields<'_>) -> Option<AdapterKind> {
@@ -116,24 +132,22 @@ fn read_tls(field: &Field<'_>) -> Option<TlsFiles> {
 }
 
 fn read_limits(field: &Field<'_>) -> Option<Limits> {
-    let fields = field.fields(&["max_parallel", "max_tokens_in_flight"])?;
+    let fields = field.fields(&["max_parallel", "max_tokens_in_flight", "max_queued"])?;
     let parallel =
         fields.or("max_parallel", Limits::MAX_PARALLEL_DEFAULT, |field| field.whole(1..=PARALLEL_MAX));
-    let tokens = fields.maybe("max_tokens_in_flight", |field| {
-        field.warning("is recorded but not enforced by this version");
-        field.whole(1..=TOKENS_MAX)
-    });
-    Some(Limits { max_parallel: parallel?, max_tokens_in_flight: tokens?.map(TokenCount) })
+    let tokens = fields.maybe("max_tokens_in_flight", |field| field.whole(1..=TOKENS_MAX));
+    let queued = fields.or("max_queued", Limits::MAX_QUEUED_DEFAULT, |field| field.whole(0..=QUEUED_MAX));
+    Some(Limits {
+        max_parallel: parallel?,
+        max_tokens_in_flight: tokens?.map(TokenCount),
+        max_queued: queued?,
+    })
 }
 
 fn read_concurrency(field: &Field<'_>) -> Option<Concurrency> {
     let table =
         [("aimd", Concurrency::Aimd), ("gradient", Concurrency::Gradient), ("fixed", Concurrency::Fixed)];
-    let concurrency = field.one_of(&table)?;
-    if concurrency != Concurrency::Fixed {
-        field.warning("moves no limit in this version: max_parallel is used as it stands");
-    }
-    Some(concurrency)
+    field.one_of(&table)
 }
 
 fn read_models(field: &Field<'_>) -> Option<Vec<Model>> {
@@ -219,7 +233,7 @@ const MODEL_FIELDS: &[&str] = &[
     "safety_grade",
 ];
 
-const LATER_KINDS: [&str; 4] = ["anthropic", "ollama", "grpc", "attached"];
+const LATER_KINDS: [&str; 3] = ["anthropic", "ollama", "grpc"];
 
 const GRADES: [(&str, Grade); 4] = [("A", Grade::A), ("B", Grade::B), ("C", Grade::C), ("D", Grade::D)];
 
@@ -238,8 +252,11 @@ const OWN_HEADERS: [&str; 9] = [
 
 const INSTANT: EchoSpeed = EchoSpeed { first_token: Duration::ZERO, tokens_per_second: 0 };
 
-const DEFAULT_LIMITS: Limits =
-    Limits { max_parallel: Limits::MAX_PARALLEL_DEFAULT, max_tokens_in_flight: None };
+const DEFAULT_LIMITS: Limits = Limits {
+    max_parallel: Limits::MAX_PARALLEL_DEFAULT,
+    max_tokens_in_flight: None,
+    max_queued: Limits::MAX_QUEUED_DEFAULT,
+};
 
 /// In the middle, so that one not stated is neither preferred nor shunned.
 const QUALITY_DEFAULT: Permille = Permille(500);
@@ -249,6 +266,9 @@ const MODELS_MAX: usize = 1000;
 
 /// One permit is one request in flight; a million is past every server and every port range.
 const PARALLEL_MAX: u32 = 1_000_000;
+
+/// A hundred thousand that wait are minutes of the fastest servers; each costs about a kilobyte.
+const QUEUED_MAX: u32 = 100_000;
 
 /// A million requests of a million tokens, with room in u64 for sums of a million such limits.
 const TOKENS_MAX: u64 = 1_000_000_000_000;

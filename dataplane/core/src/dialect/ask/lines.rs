@@ -138,7 +138,7 @@ fn savings(cost: Picodollars, dearest: Option<Picodollars>, out: &mut Vec<u8>) {
 }
 
 /// `value` / 10^`decimals`, exactly, without zeros at the end.
-fn decimal(value: u64, decimals: u32, out: &mut Vec<u8>) {
+pub(in super::super) fn decimal(value: u64, decimals: u32, out: &mut Vec<u8>) {
     let scale = 10_u64.pow(decimals);
     put!(out, "{}", value / scale);
     let (mut rest, mut width) = (value % scale, decimals as usize);
@@ -154,4 +154,4 @@ fn decimal(value: u64, decimals: u32, out: &mut Vec<u8>) {
 
 /// A picodollar is 10⁻¹² USD.
 const PICO_DECIMALS: u32 = 12;
-const MICRO_DECIMALS: u32 = 6;
+pub(in super::super) const MICRO_DECIMALS: u32 = 6;

@@ -4,7 +4,8 @@ use std::fmt::{Result, Write};
 
 use super::super::json::{DEPTH_MAX, Shown};
 use super::{Context, MODELS_NAMED_MAX};
-use crate::fault::{Fault, Kind, Malformed, MalformedWhat};
+use crate::admit::window::Axis;
+use crate::fault::{Fault, Kind, Malformed, MalformedWhat, Whose};
 
 /// `text` escapes what it is given.
 pub(super) fn write(fault: Fault, context: &Context<'_>, text: &mut impl Write) -> Result {
@@ -104,17 +105,21 @@ fn request(fault: Fault, context: &Context<'_>, text: &mut impl Write) -> Result
         Kind::KeyUnknown => {
             text.write_str("The key sent is not known here. Check it, or ask the operator for one.")
         }
+        Kind::Foreign => text.write_str(
+            "Without tenants only this machine is served, and this request names another host or comes from \
+             another origin's page. Call http://localhost, or declare a Tenant and send its key.",
+        ),
         Kind::PathUnknown => write!(text, "There is nothing at {path}. Try POST /v1/chat/completions."),
         Kind::MethodNotAllowed => write!(text, "There is another method for {path}; see the `allow` header."),
-        Kind::BudgetExceeded => {
-            text.write_str("No model can answer within this budget. Raise it, or ask for less.")
-        }
-        Kind::NoPermit => text.write_str(
-            "All models for this request are at capacity. Try again after the `retry-after` time.",
-        ),
-        Kind::Overloaded => {
-            text.write_str("Too many requests at once. Try again after the `retry-after` time.")
-        }
+        Kind::BudgetExceeded
+        | Kind::NoPermit
+        | Kind::TooLate { .. }
+        | Kind::WindowFull(..)
+        | Kind::BudgetSpent { .. }
+        | Kind::Preempted
+        | Kind::Shed { .. }
+        | Kind::Overloaded
+        | Kind::RunsFull => admission(fault, text),
         Kind::Draining => text.write_str("This server is shutting down. Try again on a new connection."),
         Kind::NotReady => text.write_str("This server has no configuration yet. Try again soon."),
         Kind::AllTripped => text.write_str(
@@ -130,6 +135,66 @@ fn request(fault: Fault, context: &Context<'_>, text: &mut impl Write) -> Result
         _ => text.write_str(
             "This server made a mistake, which has been counted. Try again, or tell the operator.",
         ),
+    }
+}
+
+/// Who may have more, and when.
+fn admission(fault: Fault, text: &mut impl Write) -> Result {
+    match fault.kind {
+        Kind::BudgetExceeded => {
+            text.write_str("No model can answer within this budget. Raise it, or ask for less.")
+        }
+        Kind::NoPermit => text.write_str(
+            "All models for this request are at capacity. Try again after the `retry-after` time.",
+        ),
+        Kind::TooLate { wait_s } => write!(
+            text,
+            "The queue for a model is longer than this request's deadline: about {wait_s} s. Try again after \
+             the `retry-after` time, or allow more time."
+        ),
+        Kind::WindowFull(whose, axis) => {
+            let much = match axis {
+                Axis::Calls => "many requests",
+                Axis::Tokens => "many tokens",
+                Axis::Money => "much money",
+            };
+            let owner = owner(whose);
+            write!(
+                text,
+                "{owner} has as {much} at once as its window allows. Try again when others have ended."
+            )
+        }
+        Kind::BudgetSpent { whose, axis, again_s } => {
+            let of = match axis {
+                Axis::Calls => "requests",
+                Axis::Tokens => "tokens",
+                Axis::Money => "money",
+            };
+            write!(text, "{} has not enough {of} left in its budget for this request. ", owner(whose))?;
+            match again_s {
+                Some(_) => text.write_str("Try again after the `retry-after` time, or ask for less."),
+                None => text.write_str("Raise the budget, or ask for less."),
+            }
+        }
+        Kind::RunsFull => text.write_str(
+            "This tenant has as many runs open as it may. Go on with one of them, or try again when one has \
+             had no request for an hour.",
+        ),
+        Kind::Preempted => text.write_str(
+            "This request gave its place to one of better quality of service. Try again after the \
+             `retry-after` time.",
+        ),
+        Kind::Shed { .. } => text.write_str(
+            "This server is overloaded and takes no more work. Try again after the `retry-after` time.",
+        ),
+        _ => text.write_str("Too many requests at once. Try again after the `retry-after` time."),
+    }
+}
+
+fn owner(whose: Whose) -> &'static str {
+    match whose {
+        Whose::Session => "This run (its `x-atp-*` headers)",
+        Whose::Tenant => "This tenant",
     }
 }
 

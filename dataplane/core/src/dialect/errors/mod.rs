@@ -17,8 +17,10 @@ mod tests;
 
 use std::fmt::Write;
 
+use proto_core::frame::Code;
+
 use super::json::{Escaped, Shown, put, quote};
-use crate::fault::{Fault, Kind, Malformed, MalformedWhat};
+use crate::fault::{Fault, Kind, Malformed, MalformedWhat, Side};
 
 /// Whose shapes an answer has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -68,6 +70,40 @@ pub fn write(fault: Fault, dialect: Dialect, place: Place, context: &Context<'_>
     }
 }
 
+/// As a frame's `reason`: the stable code, then the sentence.
+pub fn reason(fault: Fault, context: &Context<'_>) -> String {
+    let mut text = format!("{}: ", fault.code());
+    message::write(fault, context, &mut text).expect("a buffer takes what is written");
+    if fault.status() >= 500 && !context.request_id.is_empty() {
+        write!(text, " Request id: {}.", Shown(context.request_id)).expect("a buffer takes what is written");
+    }
+    text
+}
+
+/// A fault in the words of frames: what a peer that gets it should do.
+pub fn frame_code(fault: Fault) -> Code {
+    match fault.kind {
+        Kind::WindowFull(..) | Kind::NoPermit | Kind::Overloaded | Kind::RunsFull | Kind::Shed { .. } => {
+            Code::Window
+        }
+        Kind::BudgetExceeded | Kind::BudgetSpent { .. } => Code::Budget,
+        Kind::KeyMissing | Kind::KeyUnknown | Kind::Foreign => Code::Sec,
+        Kind::Preempted => Code::Preempt,
+        Kind::Draining => Code::Draining,
+        Kind::AllTripped => Code::Circuit,
+        Kind::NotReady | Kind::Connect | Kind::ConnectTimeout | Kind::Tls | Kind::Refused => Code::AgentDown,
+        Kind::TooLate { .. }
+        | Kind::DeadlineExceeded
+        | Kind::FirstTokenTimeout
+        | Kind::IdleTimeout
+        | Kind::BodyTimeout
+        | Kind::SlowClient => Code::Timeout,
+        Kind::Internal => Code::Adapter,
+        _ if fault.side == Side::Client => Code::BadInput,
+        _ => Code::Adapter,
+    }
+}
+
 /// `{"error":{"message","type","param","code"}}`
 fn openai(fault: Fault, context: &Context<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(br#"{"error":{"message":"#);
@@ -83,7 +119,7 @@ fn openai(fault: Fault, context: &Context<'_>, out: &mut Vec<u8>) {
 /// OpenAI's words for the family of an error; clients branch on the status and the code.
 fn openai_type(fault: Fault) -> &'static str {
     match (fault.kind, fault.status()) {
-        (Kind::BudgetExceeded, _) => "insufficient_quota",
+        (Kind::BudgetExceeded | Kind::BudgetSpent { .. }, _) => "insufficient_quota",
         (_, 401) => "authentication_error",
         (_, 429) => "rate_limit_error",
         (_, 408 | 504) => "timeout_error",
@@ -114,10 +150,12 @@ fn ask(fault: Fault, context: &Context<'_>, out: &mut Vec<u8>) {
     match fault.kind {
         Kind::KeyMissing | Kind::KeyUnknown => out.extend_from_slice(br#"{"error":"unauthorized"}"#),
         Kind::PromptTooLarge { .. } => out.extend_from_slice(br#"{"detail":"prompt_too_large"}"#),
-        Kind::BudgetExceeded => {
+        Kind::BudgetExceeded | Kind::BudgetSpent { .. } => {
             out.extend_from_slice(br#"{"error":"backpressure","detail":"budget_denied"}"#)
         }
-        Kind::NoPermit => out.extend_from_slice(br#"{"error":"backpressure","status":429}"#),
+        Kind::NoPermit | Kind::WindowFull(..) | Kind::TooLate { .. } => {
+            out.extend_from_slice(br#"{"error":"backpressure","status":429}"#)
+        }
         Kind::Overloaded => {
             out.extend_from_slice(
                 br#"{"error":"rate_limited","detail":"too_many_requests","correlation_id":"#,

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::fault::Retry;
+use crate::admit::window::Axis;
+use crate::fault::{Retry, Whose};
 
 /// One of each.
 fn faults() -> Vec<Fault> {
@@ -26,6 +27,7 @@ fn faults() -> Vec<Fault> {
         Kind::BodyEncoded,
         Kind::KeyMissing,
         Kind::KeyUnknown,
+        Kind::Foreign,
         Kind::PathUnknown,
         Kind::MethodNotAllowed,
         Kind::ModelUnknown,
@@ -35,7 +37,14 @@ fn faults() -> Vec<Fault> {
     ];
     let proxy = [
         Kind::NoPermit,
+        Kind::TooLate { wait_s: 7 },
+        Kind::WindowFull(Whose::Tenant, Axis::Tokens),
+        Kind::BudgetSpent { whose: Whose::Session, axis: Axis::Money, again_s: None },
+        Kind::BudgetSpent { whose: Whose::Tenant, axis: Axis::Tokens, again_s: Some(9) },
+        Kind::Preempted,
+        Kind::Shed { again_s: 5 },
         Kind::Overloaded,
+        Kind::RunsFull,
         Kind::Draining,
         Kind::NotReady,
         Kind::AllTripped,
@@ -107,7 +116,7 @@ fn every_fault_has_openais_four_keys_and_a_whole_sentence() {
                 "{fault:?}: {message}"
             );
             assert!(error["type"].as_str().unwrap().ends_with(match fault.kind {
-                Kind::BudgetExceeded => "_quota",
+                Kind::BudgetExceeded | Kind::BudgetSpent { .. } => "_quota",
                 _ => "_error",
             }));
             let event = written(fault, Dialect::OpenAi, Place::Stream, &context);

@@ -5,6 +5,7 @@
 //! Any JSON object passes through, understood or not. What is no JSON is taken out and counted as
 //! [`Progress::unread`]: such a stream is garbled, and its relay ends it as such.
 
+pub mod merge;
 mod reading;
 
 #[cfg(test)]
@@ -91,6 +92,24 @@ impl StreamReader {
         })
     }
 
+    /// As [`StreamReader::push`] for an answer that is carried in frames: `each` is given the data of every
+    /// event that would be sent on, one JSON object, without what wraps it; sliced out of `piece` where it
+    /// stands there in one part. The end mark is none of them.
+    ///
+    /// # Errors
+    /// As [`StreamReader::push`].
+    pub fn push_data(&mut self, piece: &Bytes, mut each: impl FnMut(Bytes)) -> Result<(), Fault> {
+        let mut nowhere = Rope::new();
+        self.splitter.push(piece, &mut nowhere, |event| {
+            let verdict = self.judge.read(event, |_| ());
+            let data = event.data.filter(|data| verdict == Verdict::Forward && !data.trim_ascii().is_empty());
+            if let Some(data) = data.filter(|data| !is_done(Some(data))) {
+                each(part_of(piece, data));
+            }
+            Verdict::Drop
+        })
+    }
+
     pub fn progress(&self) -> &Progress {
         &self.judge.progress
     }
@@ -169,6 +188,14 @@ impl Judge {
         let is_usage_only = usage.is_some() && (!reading.has_choices || is_over) && !reading.is_error;
         if self.drop_usage && is_usage_only { Verdict::Drop } else { Verdict::Forward }
     }
+}
+
+/// `data` as a slice of `piece` where it lies in there, else as a copy.
+fn part_of(piece: &Bytes, data: &[u8]) -> Bytes {
+    let all = piece.as_ptr_range();
+    let part = data.as_ptr_range();
+    let is_within = all.start <= part.start && part.end <= all.end;
+    if is_within { piece.slice_ref(data) } else { Bytes::copy_from_slice(data) }
 }
 
 fn is_done(data: Option<&[u8]>) -> bool {

@@ -80,8 +80,11 @@ impl Reading {
         }
     }
 
+    /// What was reported, all of it or nothing: where one count cannot be, neither are the others believed.
     pub fn usage(&self) -> Option<Usage> {
-        self.has_usage.then_some(self.usage)
+        let Usage { input, cached_input, output, reasoning, .. } = self.usage;
+        let is_likely = [input, cached_input, output, reasoning].into_iter().all(|count| count <= COUNT_MAX);
+        (self.has_usage && is_likely).then_some(self.usage)
     }
 
     fn token_count(&mut self, count: u64) {
@@ -231,3 +234,6 @@ impl Key {
 
 /// OpenAI allows 128 choices, so every index has a bit.
 const INDEX_MAX: u64 = 127;
+/// Of tokens, a hundred times the longest context there is. What servers write where they do not know (all
+/// bits of a number of 32 or 64, with a sign or without) is above it: a debt of years to whoever asked.
+const COUNT_MAX: u64 = 1 << 30;

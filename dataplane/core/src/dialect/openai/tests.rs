@@ -208,6 +208,26 @@ fn usage_is_the_last_one_reported_and_only_whole_numbers_count() {
 }
 
 #[test]
+fn a_report_with_a_count_that_no_model_reaches_is_as_good_as_none() {
+    for (count, is_believed) in
+        [(1 << 30, true), ((1 << 30) + 1, false), (u64::from(u32::MAX), false), (u64::MAX, false)]
+    {
+        for key in ["prompt_tokens", "completion_tokens"] {
+            let stream = format!("data: {{\"usage\":{{\"total_tokens\":1,\"{key}\":{count}}}}}\n\n");
+            let usage = read_all_ways(&stream, false).progress.usage;
+            assert_eq!(usage.is_some(), is_believed, "{key} {count}");
+        }
+        let details = format!("\"prompt_tokens\":3,\"prompt_tokens_details\":{{\"cached_tokens\":{count}}}");
+        let details = format!("data: {{\"usage\":{{{details}}}}}\n\n");
+        assert_eq!(read_all_ways(&details, false).progress.usage.is_some(), is_believed, "{count}");
+    }
+    let earlier = "data: {\"usage\":{\"prompt_tokens\":4}}\n\n\
+                   data: {\"usage\":{\"prompt_tokens\":18446744073709551615}}\n\n";
+    let usage = read_all_ways(earlier, false).progress.usage;
+    assert_eq!(usage, Some(Usage { input: 4, ..Usage::default() }), "what was believed before stays");
+}
+
+#[test]
 fn text_is_handed_out_as_it_stands_and_nothing_is_sent_on() {
     let every: Vec<usize> = (1..CHAT.len()).collect();
     for cuts in [vec![], vec![300], every] {

@@ -32,6 +32,8 @@ pub struct Head {
     pub model: Option<Named>,
     /// False where absent or null.
     pub stream: bool,
+    /// `stream` stands there, whatever it says.
+    pub says_stream: bool,
     pub max_tokens: Option<u64>,
     pub max_completion_tokens: Option<u64>,
     /// Answers wanted.
@@ -136,6 +138,7 @@ impl Head {
             is_empty: true,
             model: None,
             stream: false,
+            says_stream: false,
             max_tokens: None,
             max_completion_tokens: None,
             n: None,

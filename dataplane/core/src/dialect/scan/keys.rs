@@ -247,7 +247,10 @@ impl Visitor for Reader {
     fn literal(&mut self, literal: Literal, span: Span) -> Result<(), Fault> {
         let on = literal == Literal::True;
         match (self.key, literal) {
-            (Key::Stream, _) => self.head.stream = on,
+            (Key::Stream, _) => {
+                self.head.stream = on;
+                self.head.says_stream = true;
+            }
             (Key::IncludeUsage, _) => {
                 if let StreamOptions::Object { include_usage, .. } = &mut self.head.stream_options {
                     *include_usage = Some(UsageFlag { span, on });

@@ -21,7 +21,7 @@ fn model(fields: &str) -> Model {
 fn what_is_not_said_has_its_default() {
     let echo = adapter("{ kind: echo, models: [{ name: m }] }");
     assert_eq!(echo.kind, AdapterKind::Echo(EchoSpeed { first_token: Duration::ZERO, tokens_per_second: 0 }));
-    assert_eq!(echo.limits, Limits { max_parallel: 1024, max_tokens_in_flight: None });
+    assert_eq!(echo.limits, Limits { max_parallel: 1024, max_tokens_in_flight: None, max_queued: 1024 });
     assert_eq!(echo.concurrency, Concurrency::Fixed);
     let model = &echo.models[0];
     assert_eq!(model.upstream_name.as_str(), "m");
@@ -38,17 +38,17 @@ fn each_kind_takes_its_own_fields_only() {
             ("▲{ models: [{ name: m }] }", "spec.kind: is missing"),
             (
                 "{ kind: ▲ollama, models: [{ name: m }] }",
-                "spec.kind: \"ollama\" is not served by this version; it serves openai and echo",
+                "spec.kind: \"ollama\" is not served by this version; it serves openai, echo and attached",
             ),
             (
-                "{ kind: ▲attached, models: [{ name: m }] }",
-                "spec.kind: \"attached\" is not served by this version; it serves openai and echo",
+                "{ kind: attached, endpoint: ▲'http://h', models: [{ name: m }] }",
+                "spec.endpoint: kind attached dials in and is connected to nowhere; remove it",
             ),
             (
                 "{ kind: ▲opanai, models: [{ name: m }] }",
-                "spec.kind: \"opanai\" is not one of openai, echo; did you mean openai?",
+                "spec.kind: \"opanai\" is not one of openai, echo, attached; did you mean openai?",
             ),
-            ("{ kind: ▲5, models: [{ name: m }] }", "spec.kind: 5 is not one of openai, echo"),
+            ("{ kind: ▲5, models: [{ name: m }] }", "spec.kind: 5 is not one of openai, echo, attached"),
             ("▲{ kind: openai, models: [{ name: m }] }", "spec.endpoint: is missing"),
             (
                 "{ kind: openai, endpoint: 'http://h', echo: ▲{}, models: [{ name: m }] }",
@@ -151,7 +151,7 @@ fn limits_hold_at_their_edges_and_refuse_one_past_them() {
         (
             "{ ▲max_paralel: 1 }",
             "spec.limits.max_paralel: there is no such field; did you mean max_parallel? There are \
-             max_parallel, max_tokens_in_flight",
+             max_parallel, max_tokens_in_flight, max_queued",
         ),
     ];
     for (limits, mistake) in table {
@@ -290,12 +290,17 @@ fn models_are_one_to_a_thousand_with_unique_names() {
 }
 
 #[test]
-fn a_moving_limit_is_taken_with_a_warning_and_a_fixed_one_without() {
-    for (written, count) in [("aimd", 1), ("gradient", 1), ("fixed", 0)] {
+fn a_limit_is_fixed_unless_it_is_said_to_move() {
+    let table =
+        [("aimd", Concurrency::Aimd), ("gradient", Concurrency::Gradient), ("fixed", Concurrency::Fixed)];
+    for (written, expected) in table {
         let content = super::document(
             "Adapter",
             &format!("{{ kind: echo, models: [{{ name: m }}], concurrency: {written} }}"),
         );
-        assert_eq!(read(&content).unwrap().warnings.len(), count, "{written}");
+        let parsed = read(&content).unwrap();
+        assert!(parsed.warnings.is_empty(), "{written}");
+        let Resource::Adapter(adapter) = &parsed.documents[0].resource else { panic!("an adapter") };
+        assert_eq!(adapter.concurrency, expected);
     }
 }

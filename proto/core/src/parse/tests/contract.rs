@@ -42,7 +42,11 @@ fn the_contracts_adapter_means_what_it_says() {
                 client: Some(("client.pem".into(), "client.key".into())),
             }),
         },
-        limits: Limits { max_parallel: 64, max_tokens_in_flight: Some(TokenCount(200_000)) },
+        limits: Limits {
+            max_parallel: 64,
+            max_tokens_in_flight: Some(TokenCount(200_000)),
+            max_queued: 1024,
+        },
         concurrency: Concurrency::Aimd,
         models: vec![model],
     };
@@ -75,6 +79,7 @@ fn the_contracts_route_and_tenant_mean_what_they_say() {
         weight: 2,
         qos: Qos::Gold,
         keys: vec![KeyHash([0xab; 32])],
+        identities: Vec::new(),
         window: Some(Window {
             max_parallel: Some(64),
             max_tokens: Some(TokenCount(2_000_000)),
@@ -84,6 +89,7 @@ fn the_contracts_route_and_tenant_mean_what_they_say() {
             usd_micros_per_day: Some(100_000_000),
             tokens_per_minute: Some(TokenCount(500_000)),
         }),
+        preempt_streams: false,
     };
     assert_eq!(parsed.documents[2].resource, Resource::Tenant(tenant));
     assert!(set(&parsed.documents).is_ok());
@@ -92,13 +98,7 @@ fn the_contracts_route_and_tenant_mean_what_they_say() {
 #[test]
 fn what_has_no_effect_yet_is_a_warning_at_its_place() {
     let warnings: Vec<String> = read(CONTRACT).unwrap().warnings.iter().map(ToString::to_string).collect();
-    let expected = [
-        "f:8:53: spec.limits.max_tokens_in_flight: is recorded but not enforced by this version",
-        "f:9:16: spec.concurrency: moves no limit in this version: max_parallel is used as it stands",
-        "f:24:13: spec.strategy: is drawn by weight until a learner's weights arrive",
-        "f:36:11: spec.window: is recorded but not enforced by this version",
-        "f:37:11: spec.budget: is recorded but not enforced by this version",
-    ];
+    let expected = ["f:24:13: spec.strategy: is drawn by weight until a learner's weights arrive"];
     assert_eq!(warnings, expected);
 }
 

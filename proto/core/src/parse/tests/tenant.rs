@@ -1,6 +1,6 @@
 //! The spec of a Tenant, mistake by mistake and edge by edge.
 
-use super::{document, each_has_its_one_mistake, mistakes, read, resource};
+use super::{each_has_its_one_mistake, mistakes, read, resource};
 use crate::model::{Qos, Resource, Tenant};
 
 fn tenant(rest: &str) -> Tenant {
@@ -44,6 +44,52 @@ fn keys_are_hashes_and_needed_by_all_but_public() {
 }
 
 #[test]
+fn identities_stand_in_for_keys_and_name_one_tenant() {
+    let read_one = |list: &str| match resource("Tenant", &format!("{{ identities: {list} }}")) {
+        Resource::Tenant(tenant) => tenant,
+        other => panic!("a tenant, not {other:?}"),
+    };
+    let tenant = read_one("['spiffe://atp.local/adapter/gpu', 'dns:A.example']");
+    let shown: Vec<String> = tenant.identities.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["spiffe://atp.local/adapter/gpu", "dns:a.example"]);
+    assert!(tenant.keys.is_empty());
+    each_has_its_one_mistake(
+        "Tenant",
+        &[
+            ("▲{ identities: [] }", "spec.keys: is missing"),
+            (
+                "{ identities: [▲'a.example'] }",
+                "spec.identities[0]: \"a.example\": an identity is written spiffe://DOMAIN/ROLE/NAME, with \
+                 one of the roles operator, dataplane, adapter, tenant, or dns:NAME",
+            ),
+        ],
+    );
+    let public = "kind: Tenant\nname: public\nspec: { identities: ['dns:a.example'] }\n";
+    assert!(mistakes(public)[0].contains("tenant public takes whoever has no name"));
+}
+
+#[test]
+fn an_identity_that_another_tenant_has_or_is_refuses_the_set() {
+    let set_of = |acme: &str, other: &str| {
+        let text = format!(
+            "kind: Tenant\nname: acme\nspec: {{ identities: {acme} }}\n---\n\
+             kind: Tenant\nname: other\nspec: {{ identities: {other} }}\n"
+        );
+        let told = crate::parse::set(&read(&text).unwrap().documents).map(|_| ());
+        told.map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    };
+    assert_eq!(set_of("['spiffe://d/tenant/acme']", "['spiffe://d/tenant/stranger']"), Ok(()));
+    for (acme, other) in [
+        ("['dns:a.example']", "['dns:a.example']"),
+        ("['dns:b.example']", "['spiffe://d/tenant/acme']"),
+        ("['dns:a.example', 'dns:a.example']", "['dns:b.example']"),
+    ] {
+        let told = set_of(acme, other).unwrap_err();
+        assert!(told.contains("this is Tenant `acme` already"), "{told}");
+    }
+}
+
+#[test]
 fn numbers_hold_at_their_edges_and_refuse_one_past_them() {
     assert_eq!(tenant("weight: 1000, qos: gold").weight, 1000);
     let window = tenant("window: { max_usd_micros: 18446744073709 }").window.unwrap();
@@ -63,6 +109,7 @@ fn numbers_hold_at_their_edges_and_refuse_one_past_them() {
             "window: { ▲max_usd: 5 }",
             "spec.window.max_usd: there is no such field; there are max_parallel, max_tokens, max_usd_micros",
         ),
+        ("preempt_streams: ▲1", "spec.preempt_streams: 1 is a number, true or false is expected"),
         (
             "budget: { tokens_per_minute: ▲-1 }",
             "spec.budget.tokens_per_minute: -1 is below 0; 0 to 1000000000000 is allowed",
@@ -80,13 +127,7 @@ fn numbers_hold_at_their_edges_and_refuse_one_past_them() {
 }
 
 #[test]
-fn window_and_budget_are_taken_with_a_warning_each() {
-    let content = document("Tenant", "{ window: {}, budget: {}, weight: 2, qos: gold }")
-        .replace("name: x", "name: public");
-    let warnings: Vec<String> = read(&content).unwrap().warnings.iter().map(ToString::to_string).collect();
-    let expected = [
-        "f:3:17: spec.window: is recorded but not enforced by this version",
-        "f:3:29: spec.budget: is recorded but not enforced by this version",
-    ];
-    assert_eq!(warnings, expected);
+fn streams_are_preempted_only_where_the_tenant_says_so() {
+    assert!(!tenant("qos: gold").preempt_streams);
+    assert!(tenant("preempt_streams: true").preempt_streams);
 }

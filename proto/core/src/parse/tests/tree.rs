@@ -52,7 +52,8 @@ fn one_bad_node_does_not_hide_the_mistakes_after_it() {
         "f:1:7: anchors and aliases are not read; write the value out",
         "f:2:7: tags are not read; quote the value if it is text",
         "f:3:9: a field name is text; write it as \"1\"",
-        "f:3:9: spec.1: there is no such field; there are weight, qos, keys, window, budget",
+        "f:3:9: spec.1: there is no such field; there are weight, qos, keys, identities, window, \
+         budget, preempt_streams",
         "f:4:1: name: is given twice, first on line 2; remove one of them",
         "f:5:1: a field name is missing before the `:`",
         "f:5:1: …: there is no such field; there are kind, name, spec",

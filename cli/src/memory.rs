@@ -1,0 +1,111 @@
+//! `atp memory`: the memory gateway alone. Programs put what they want to remember over HTTP, and find it
+//! again after a restart.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use dataplane_io::config::default_data_dir;
+use dataplane_io::run::told;
+use dataplane_io::telemetry::logs::{self, Format};
+use memory_io::{Bound, Config};
+use proto_core::parse::Source;
+
+use crate::outcome;
+
+/// Run the memory gateway: items with a lifetime, quotas, search and an audit log, over HTTP
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct MemoryArgs {
+    /// Where it listens
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Where items and the audit log are kept [default: the user's state folder]
+    #[arg(long, value_name = "DIR", env = "ATP_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+    /// Documents with the Tenants that may call; without it everyone on this machine is `public`
+    #[arg(long, value_name = "FILE")]
+    tenants: Option<PathBuf>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  atp memory
+  atp memory --listen 127.0.0.1:0 --data-dir ./atp-data
+  MEMORY_QUOTA_MB=64 MEMORY_TTL_SECONDS=0 atp memory --tenants tenants.yaml
+
+Then:
+  curl -X PUT localhost:8080/v1/memory/notes/today -d '{\"object\":{\"text\":\"blue sky\"}}'
+  curl localhost:8080/v1/memory/notes/today
+
+Environment:
+  MEMORY_QUOTA_MB      megabytes a tenant may store [default: 1024]
+  MEMORY_TTL_SECONDS   lifetime of items that name none, 0 for ever [default: 3600]
+  MEMORY_PII           `redact`: personal data and secrets are taken out of what is put [default: keep]
+  AUDIT_SECRET         16 bytes or more that seal audit events [default: none]
+  ANOMALY_THRESHOLD    accesses a minute past which many namespaces are counted as an anomaly [default: 10]
+  ATP_CLEARTEXT        `allowed`: it may listen beyond this machine, with --tenants
+
+Exit codes: 0 stopped by a signal, 1 failed, 2 wrong usage or settings";
+
+/// Serves until a signal.
+pub fn run(args: &MemoryArgs, format: Format) -> ExitCode {
+    logs::start(format);
+    let config = match settings(args) {
+        Ok(config) => config,
+        Err(mistakes) => {
+            mistakes.iter().for_each(|mistake| eprintln!("error: {mistake}"));
+            return ExitCode::from(2);
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .enable_all()
+        .build();
+    outcome::of(runtime, serve(config))
+}
+
+fn settings(args: &MemoryArgs) -> Result<Config, Vec<String>> {
+    let env = |name: &str| std::env::var(name).ok();
+    let data_dir = args.data_dir.clone().unwrap_or_else(|| default_data_dir(&env));
+    let Some(path) = &args.tenants else { return Config::read(args.listen, data_dir, None, &env) };
+    let file = path.display().to_string();
+    let content = std::fs::read(path).map_err(|error| vec![format!("{file}: {error}")])?;
+    Config::read(args.listen, data_dir, Some(&Source { file: &file, content: &content }), &env)
+}
+
+async fn serve(config: Config) -> Result<(), String> {
+    let data_dir = config.data_dir.clone();
+    let bound = memory_io::bind(config).await.map_err(|fault| fault.to_string())?;
+    greet(&bound, &data_dir.join(memory_io::store::FILE).display().to_string());
+    // What was acknowledged is on disk, so a second signal may cut what the first one lets finish.
+    let twice = async {
+        told().await;
+        told().await;
+    };
+    tokio::select! {
+        served = bound.serve(told()) => served,
+        () = twice => Err("stopped by a second signal while requests were under way".into()),
+    }
+}
+
+fn greet(bound: &Bound, file: &str) {
+    let address = bound.address();
+    let who = match bound.has_tenants() {
+        true => "tenants, each with its key",
+        false => "everyone on this machine, as `public`",
+    };
+    let text = format!(
+        "memory gateway http://{address}\nkept in        {file}\nopen to        {who}\n\
+         try: curl -X PUT {address}/v1/memory/notes/today -d '{{\"object\":{{\"text\":\"blue sky\"}}}}'\n"
+    );
+    // A terminal that is gone takes nothing away from those who call.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// Calls mostly wait for the disk; parsing one megabyte must not make the next caller wait.
+const WORKERS: usize = 2;
+/// Reads at once. More only make a disk seek.
+const BLOCKING_THREADS_MAX: usize = 16;

@@ -1,0 +1,46 @@
+//! ATP sessions: whoever carries them (WebSocket, HTTP/2, QUIC), what they ask for runs through the same
+//! exchange as everything else.
+//!
+//! ```text
+//! connection ──frames──▶ Link ──▶ Conversation (a task, with the machine) ──Job──▶ work (a task each)
+//!            ◀──frames── Link ◀──                ▲                                         │
+//!                                                └──────────── Delivery ◀── Outbox ◀───────┘
+//! ```
+//!
+//! A connection may be lost and the conversation go on: the next connection brings it a new link.
+
+mod attached;
+mod compat;
+pub mod conversation;
+pub mod cutter;
+mod fan;
+pub mod h2;
+pub mod link;
+mod opening;
+mod outbox;
+mod seats;
+mod strand;
+mod work;
+pub mod ws;
+
+pub use opening::Caller;
+pub use seats::Seats;
+
+use http::header::{AUTHORIZATION, HOST, ORIGIN};
+use http::{HeaderMap, HeaderName};
+
+use super::headers::X_API_KEY;
+
+/// What says who calls, and from where.
+pub const CREDENTIALS: [HeaderName; 4] = [AUTHORIZATION, X_API_KEY, HOST, ORIGIN];
+
+/// Those of a request.
+pub fn credentials(headers: &HeaderMap) -> HeaderMap {
+    let mut kept = HeaderMap::new();
+    for name in &CREDENTIALS {
+        for value in headers.get_all(name) {
+            kept.append(name, value.clone());
+        }
+    }
+    kept
+}

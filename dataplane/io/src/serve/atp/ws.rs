@@ -1,0 +1,320 @@
+//! Sessions over WebSocket (RFC 6455): each message is a frame, JSON as text, the others as binary; which it
+//! is, is agreed as the subprotocol. Up to 64 sessions share a connection.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use dataplane_core::fault::{Fault, Kind};
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt, StreamExt};
+use http::header::{
+    AUTHORIZATION, CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use proto_core::frame::{Encoding, FRAME_BYTES_MAX, FlagSet, Frame, Text, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy, sink as sink_of_bytes};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+
+use super::compat::{self, Compat};
+use super::conversation;
+use super::link::{Inbound, OUTBOUND_MAX, Outbound, branch};
+use super::opening::Caller;
+use crate::drain::{LAST_WORDS, Phase};
+use crate::serve::answer::AnswerBody;
+use crate::serve::headers::X_API_KEY;
+use crate::serve::{Peer, retired};
+
+type Socket = WebSocketStream<TokioIo<Upgraded>>;
+
+/// Whether a request wants to become a WebSocket.
+pub fn is_wanted(headers: &HeaderMap) -> bool {
+    let is_websocket = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"websocket");
+    headers.get(UPGRADE).is_some_and(is_websocket)
+}
+
+/// Answers the handshake; the connection goes on as sessions once that is sent.
+pub fn upgrade(
+    peer: &Arc<Peer>,
+    headers: &HeaderMap,
+    query: Option<&str>,
+    on_upgrade: OnUpgrade,
+) -> Result<Response<AnswerBody>, Fault> {
+    let key = headers.get(SEC_WEBSOCKET_KEY).filter(|key| key.len() == KEY_CHARS);
+    let Some(key) = key else {
+        return Err(Fault::client(Kind::InvalidField("sec-websocket-key", "16 bytes in base64 (RFC 6455)")));
+    };
+    if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+        return Err(Fault::client(Kind::InvalidField("sec-websocket-version", "13")));
+    }
+    let accept = HeaderValue::try_from(derive_accept_key(key.as_bytes())).expect("base64 is visible ASCII");
+    let (encoding, subprotocol) = chosen(headers);
+    let caller = Caller { peer: Arc::clone(peer), headers: Arc::new(credentials(headers, query)) };
+    // Who may not come in learns it now, as an answer every client shows.
+    caller.check()?;
+    peer.stage.on_upgrade();
+    tokio::spawn(async move {
+        match on_upgrade.await {
+            Ok(upgraded) => carry(caller, upgraded, encoding).await,
+            Err(error) => tracing::debug!(%error, "a WebSocket did not come about"),
+        }
+    });
+    let mut response = Response::new(AnswerBody::text(""));
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let out = response.headers_mut();
+    out.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    out.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    out.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    if let Some(subprotocol) = subprotocol {
+        out.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol));
+    }
+    Ok(response)
+}
+
+/// The first of the client's list that is known; without any, JSON and no word of it.
+fn chosen(headers: &HeaderMap) -> (Encoding, Option<&'static str>) {
+    let asked = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
+    let mut asked =
+        asked.filter_map(|list| list.to_str().ok()).flat_map(|list| list.split(',').map(str::trim));
+    let known = |name: &str| Encoding::ALL.into_iter().find(|encoding| encoding.subprotocol() == name);
+    match asked.find_map(known) {
+        Some(encoding) => (encoding, Some(encoding.subprotocol())),
+        None => (Encoding::Json, None),
+    }
+}
+
+/// What says who calls. Existing clients, and browsers, have no header for it but their address.
+fn credentials(headers: &HeaderMap, query: Option<&str>) -> HeaderMap {
+    let mut kept = super::credentials(headers);
+    let key = query.unwrap_or_default().split('&').find_map(|pair| pair.strip_prefix("api_key="));
+    if let Some(key) = key.and_then(|key| HeaderValue::from_str(key).ok())
+        && !kept.contains_key(AUTHORIZATION)
+        && !kept.contains_key(X_API_KEY)
+    {
+        kept.insert(X_API_KEY, key);
+    }
+    kept
+}
+
+/// One connection, until it ends.
+async fn carry(caller: Caller, upgraded: Upgraded, encoding: Encoding) {
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(WRITE_BUFFER_BYTES)
+        .max_write_buffer_size(FRAME_BYTES_MAX * 2)
+        .max_message_size(Some(FRAME_BYTES_MAX))
+        .max_frame_size(Some(FRAME_BYTES_MAX));
+    let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
+    let (sink, stream) = socket.split();
+    let (out, outbound) = mpsc::channel(OUTBOUND_MAX);
+    let mut phases = caller.peer.worker.shared.phases();
+    let verified = caller.peer.verified.clone();
+    let mut reader = Reader { caller, encoding, stream, sessions: HashMap::new(), compat: None, out };
+    let writing = tokio::spawn(write(sink, outbound, encoding));
+    // What a session still has to say while the plane closes is written: its task ends, the way out closes.
+    let why = tokio::select! {
+        why = reader.read() => why,
+        _ = phases.wait_for(|phase| *phase >= Phase::Closing) => Why::Draining,
+        // Its certificate is not trusted any more. Whoever comes back needs another.
+        () = retired(verified.as_deref()) => Why::Draining,
+    };
+    let abort = writing.abort_handle();
+    // The reader's senders go; those of the sessions do as they end or wait for another connection.
+    let Reader { stream, sessions, compat, out, .. } = reader;
+    drop((sessions, compat, out));
+    match timeout(LAST_WORDS, writing).await {
+        Ok(Ok(Some(sink))) => {
+            // The peer may be gone, or take nothing. On the heap: every idle connection would carry its room.
+            let _ = timeout(LAST_WORDS, Box::pin(close(sink, stream, why))).await;
+        }
+        _ => abort.abort(),
+    }
+}
+
+/// Why a connection ends from this side.
+#[derive(Debug, Clone, Copy)]
+enum Why {
+    /// It ended, or broke, by itself.
+    Over,
+    /// A message is longer than any frame.
+    TooLong,
+    /// It breaks RFC 6455, or is no UTF-8.
+    Broken(CloseCode),
+    /// A kind of message the agreed encoding does not have.
+    Unsupported,
+    Draining,
+    Idle,
+}
+
+async fn close(mut sink: SplitSink<Socket, Message>, stream: SplitStream<Socket>, why: Why) {
+    let (code, reason) = match why {
+        Why::Over => (CloseCode::Normal, ""),
+        Why::TooLong => (CloseCode::Size, "a frame has at most 1 MiB"),
+        Why::Broken(code) => (code, ""),
+        Why::Unsupported => (CloseCode::Unsupported, "this encoding has no such messages"),
+        Why::Draining => (CloseCode::Away, "draining"),
+        Why::Idle => (CloseCode::Normal, "idle"),
+    };
+    let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
+    // Fails where the peer closed first; what it is answered is written by the second in either case.
+    let _ = sink.send(Message::Close(Some(frame))).await;
+    let _ = sink.close().await;
+    let Ok(socket) = sink.reunite(stream) else { return };
+    let mut io = socket.into_inner();
+    // Closed with bytes unread, a socket is reset and its peer never reads why (RFC 6455 section 7.1.1).
+    if io.shutdown().await.is_ok() {
+        let _ = copy(&mut io.take(LINGER_BYTES), &mut sink_of_bytes()).await;
+    }
+}
+
+struct Reader {
+    caller: Caller,
+    encoding: Encoding,
+    stream: SplitStream<Socket>,
+    sessions: HashMap<Text, mpsc::Sender<Inbound>>,
+    /// For peers that never open a session.
+    compat: Option<Compat>,
+    out: mpsc::Sender<Outbound>,
+}
+
+impl Reader {
+    async fn read(&mut self) -> Why {
+        use tokio_tungstenite::tungstenite::Error;
+        loop {
+            let message = match timeout(IDLE_WAIT, self.stream.next()).await {
+                // A session beats every few seconds; who has none says nothing at all.
+                Err(_) => return Why::Idle,
+                Ok(None) => return Why::Over,
+                Ok(Some(Ok(message))) => message,
+                Ok(Some(Err(Error::Capacity(_)))) => return Why::TooLong,
+                Ok(Some(Err(Error::Utf8(_)))) => return Why::Broken(CloseCode::Invalid),
+                Ok(Some(Err(Error::Protocol(_)))) => return Why::Broken(CloseCode::Protocol),
+                Ok(Some(Err(_))) => return Why::Over,
+            };
+            let is_alive = match (message, self.encoding) {
+                (Message::Text(text), Encoding::Json) => self.on_json(text.into()).await,
+                (Message::Binary(_), Encoding::Json) => self.on_binary().await,
+                (Message::Binary(bytes), _) => self.on_binary_frame(bytes).await,
+                (Message::Text(_), _) => return Why::Unsupported,
+                (Message::Close(_), _) => return Why::Over,
+                // The library answers pings.
+                (Message::Ping(_) | Message::Pong(_) | Message::Frame(_), _) => true,
+            };
+            if !is_alive {
+                return Why::Over;
+            }
+        }
+    }
+
+    async fn on_json(&mut self, text: Bytes) -> bool {
+        match json::decode(&text) {
+            Ok(received) => {
+                match self.sessions.contains_key(&received.frame.session_id) || is_opening(&received.frame) {
+                    true => self.on_frame(received.frame).await,
+                    false => self.compat().on_frame(received).await,
+                }
+            }
+            Err(malformed) => match self.sessions.len() {
+                // Whose it is cannot be told where there are several.
+                1 => self.on_malformed(malformed).await,
+                _ => self.compat().on_malformed(&malformed).await,
+            },
+        }
+    }
+
+    async fn on_binary(&mut self) -> bool {
+        self.compat().on_binary().await
+    }
+
+    async fn on_binary_frame(&mut self, bytes: Bytes) -> bool {
+        match self.encoding.decode(&bytes) {
+            Ok(frame) => self.on_frame(frame).await,
+            Err(malformed) => self.on_malformed(malformed).await,
+        }
+    }
+
+    async fn on_malformed(&mut self, malformed: proto_core::frame::Malformed) -> bool {
+        let Some(session) = self.sessions.values().next() else { return false };
+        // A session that is over takes no part in it.
+        let _ = session.send(Inbound::Malformed(malformed)).await;
+        true
+    }
+
+    async fn on_frame(&mut self, frame: Frame) -> bool {
+        let frame = match self.sessions.get(&frame.session_id) {
+            Some(session) => match session.send(Inbound::Frame(Box::new(frame))).await {
+                Ok(()) => return true,
+                Err(mpsc::error::SendError(Inbound::Frame(frame))) => *frame,
+                Err(_) => return true,
+            },
+            None => frame,
+        };
+        // Over, or never there.
+        self.sessions.retain(|_, session| !session.is_closed());
+        if self.sessions.len() >= SESSIONS_MAX {
+            tracing::debug!("a connection wants more sessions than it may have");
+            return self.compat().on_too_many().await;
+        }
+        let id = frame.session_id.clone();
+        let (link, inbound) = branch(self.encoding, &self.out);
+        self.sessions.insert(id, inbound);
+        tokio::spawn(conversation::run(self.caller.clone(), frame, link));
+        true
+    }
+
+    fn compat(&mut self) -> &mut Compat {
+        self.compat.get_or_insert_with(|| compat::start(&self.caller, &self.out))
+    }
+}
+
+/// The first frame of a session that is negotiated.
+fn is_opening(frame: &Frame) -> bool {
+    frame.flags.has(FlagSet::SYN) && frame.stream_id.is_empty()
+}
+
+/// Writes what sessions say until all of them are over or elsewhere; many frames share one write.
+async fn write(
+    mut sink: SplitSink<Socket, Message>,
+    mut out: mpsc::Receiver<Outbound>,
+    encoding: Encoding,
+) -> Option<SplitSink<Socket, Message>> {
+    while let Some(first) = out.recv().await {
+        let mut next = Some(first);
+        while let Some(outbound) = next {
+            sink.feed(message(outbound.message, encoding)?).await.ok()?;
+            next = out.try_recv().ok();
+        }
+        sink.flush().await.ok()?;
+    }
+    Some(sink)
+}
+
+fn message(bytes: Bytes, encoding: Encoding) -> Option<Message> {
+    match encoding {
+        Encoding::Json => Utf8Bytes::try_from(bytes).ok().map(Message::Text),
+        Encoding::Cbor | Encoding::Bin => Some(Message::Binary(bytes)),
+    }
+}
+
+/// Of 16 bytes in base64.
+const KEY_CHARS: usize = 24;
+/// Many connections are idle; the library's own default is 128 KiB each.
+const READ_BUFFER_BYTES: usize = 4096;
+/// A dozen tokens share a write; a connection keeps as much once it has said that much at once.
+const WRITE_BUFFER_BYTES: usize = 4096;
+/// Of one connection.
+const SESSIONS_MAX: usize = 64;
+/// Read and thrown away behind a close: two of the longest messages.
+const LINGER_BYTES: u64 = 2 * FRAME_BYTES_MAX as u64;
+/// Longer than the slowest heartbeat of existing clients.
+const IDLE_WAIT: Duration = Duration::from_secs(75);

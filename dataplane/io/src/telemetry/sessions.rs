@@ -1,0 +1,38 @@
+//! ATP sessions and the frames they are made of: the page's part on them.
+
+use dataplane_state::tally::{Counter, WorkerTally};
+
+use super::metrics::{Page, sum};
+use crate::worker::Shared;
+
+/// Of all workers.
+pub fn of_sessions(page: &mut Page, shared: &Shared, tallies: &[&WorkerTally]) {
+    let closed = sum(tallies, |tally| &tally.sessions_closed);
+    let open = sum(tallies, |tally| &tally.sessions_opened).saturating_sub(closed);
+    page.gauge(
+        "atp_sessions_open",
+        "ATP sessions now, those that wait for their peer included.",
+        open as f64,
+    );
+    let lines = shared.lines.count_all();
+    page.gauge("atp_adapters_attached", "Connections of adapters that dialled in.", lines as f64);
+    let mut count = |name: &'static str, what: &str, of: fn(&WorkerTally) -> &Counter| {
+        page.counter(name, what, sum(tallies, of));
+    };
+    count("atp_sessions_total", "ATP sessions asked for.", |tally| &tally.sessions_opened);
+    count("atp_sessions_refused_total", "ATP sessions refused.", |tally| &tally.sessions_refused);
+    count("atp_sessions_suspended_total", "Times a session lost its connection and was kept.", |tally| {
+        &tally.sessions_suspended
+    });
+    count("resumes_total", "Sessions taken up again on another connection.", |tally| &tally.sessions_resumed);
+    count("atp_messages_received_total", "Messages of sessions, whole.", |tally| &tally.frames_received);
+    count("atp_frames_sent_total", "Frames handed to connections.", |tally| &tally.frames_sent);
+    count("atp_frames_ignored_total", "Control frames that meant nothing here.", |tally| {
+        &tally.frames_ignored
+    });
+    count("ecn_mark_total", "Frames marked while this worker was pressed.", |tally| &tally.ecn_marks);
+    count("ecn_reactions_total", "Frames that came marked.", |tally| &tally.ecn_reactions);
+    count("agent_status_changes_total", "Times an attached adapter said how much it takes.", |tally| {
+        &tally.agent_statuses
+    });
+}

@@ -1,0 +1,140 @@
+//! Calls to adapters that dialled in, without a connection.
+
+use std::future::poll_fn;
+
+use dataplane_core::dialect::rope::Rope;
+
+use super::*;
+
+fn call() -> Call {
+    let body = Rope::from(Bytes::from_static(br#"{"messages":[]}"#));
+    Call { path: Path::ChatCompletions, headers: HeaderMap::new(), body, streamed: true }
+}
+
+fn name() -> Name {
+    Name::resource("far").unwrap()
+}
+
+async fn next(answer: &mut Answer) -> Option<Result<Bytes, Fault>> {
+    poll_fn(|cx| answer.body.poll_data(cx)).await
+}
+
+#[tokio::test]
+async fn a_call_goes_to_a_line_and_its_answer_comes_back_in_pieces() {
+    let (lines, name) = (Lines::default(), name());
+    let mut desk = lines.join(&name, 1);
+    let (lines, desk) = (&lines, &mut desk);
+    let asking = async { lines.send(&Name::resource("far").unwrap(), &call()).await.unwrap() };
+    let working = async {
+        let work = desk.work.recv().await.unwrap();
+        work.to.send(Piece::Data(Bytes::from_static(b"a"), 1)).unwrap();
+        work
+    };
+    let (mut answer, work) = tokio::join!(asking, working);
+    assert_eq!(work.body, br#"{"messages":[]}"#.as_slice());
+    assert_eq!(next(&mut answer).await.unwrap().unwrap(), b"a".as_slice());
+    assert_eq!(desk.back.try_recv().unwrap(), Back::Taken { id: work.id, mark: 1 });
+    work.to.send(Piece::Last).unwrap();
+    assert!(next(&mut answer).await.is_none());
+    drop(answer);
+    assert!(desk.back.try_recv().is_err(), "an answer that is whole needs no cancelling");
+}
+
+#[tokio::test]
+async fn who_has_no_line_or_takes_no_more_is_not_asked_and_another_candidate_is() {
+    let (lines, name) = (Lines::default(), name());
+    let refused = lines.send(&name, &call()).await.unwrap_err();
+    assert_eq!((refused.kind, refused.retry), (Kind::AllTripped, Retry::Elsewhere));
+    assert!(!refused.is_upstream_failure(), "who attaches next is asked at once");
+    let desk = lines.join(&name, 4);
+    desk.line.set_most(0);
+    let busy = lines.send(&name, &call()).await.unwrap_err();
+    assert_eq!((busy.kind, busy.retry), (Kind::NoPermit, Retry::Elsewhere));
+    assert!(!busy.is_upstream_failure(), "who is ready again is asked at once");
+    let embedding = Call { path: Path::Embeddings, ..call() };
+    assert_eq!(lines.send(&name, &embedding).await.unwrap_err().kind, Kind::Refused);
+}
+
+#[tokio::test]
+async fn who_wants_no_stream_gets_the_answer_in_one() {
+    let (lines, name) = (Lines::default(), name());
+    let mut desk = lines.join(&name, 1);
+    let (lines, own) = (&lines, &name);
+    let asking = async { lines.send(own, &Call { streamed: false, ..call() }).await };
+    let working = async {
+        let work = desk.work.recv().await.unwrap();
+        let chunk = |text: &str, reason: &str| {
+            let delta = format!(r#""delta":{{"content":"{text}"}},"finish_reason":{reason}"#);
+            let event = format!("data: {{\"choices\":[{{{delta}}}]}}\n\n");
+            work.to.send(Piece::Data(event.into(), 1)).unwrap();
+        };
+        chunk("he", "null");
+        chunk("llo", "\"stop\"");
+        work.to.send(Piece::Data(Bytes::from_static(b"data: [DONE]\n\n"), 3)).unwrap();
+        work.to.send(Piece::Last).unwrap();
+    };
+    let (answer, ()) = tokio::join!(asking, working);
+    let mut answer = answer.unwrap();
+    assert_eq!(answer.headers[CONTENT_TYPE], "application/json");
+    let whole = next(&mut answer).await.unwrap().unwrap();
+    let whole: serde_json::Value = serde_json::from_slice(&whole).unwrap();
+    assert_eq!(whole["choices"][0]["message"]["content"], "hello");
+    assert!(next(&mut answer).await.is_none());
+}
+
+#[tokio::test]
+async fn a_refusal_before_the_first_piece_is_a_fault_and_no_answer() {
+    let (lines, name) = (Lines::default(), name());
+    let mut desk = lines.join(&name, 1);
+    let (lines, own) = (&lines, &name);
+    let asking = async { lines.send(own, &call()).await };
+    let working = async {
+        let work = desk.work.recv().await.unwrap();
+        work.to.send(Piece::Failed(Fault::upstream(Kind::Refused, Retry::Elsewhere))).unwrap();
+    };
+    let (answer, ()) = tokio::join!(asking, working);
+    assert_eq!(answer.unwrap_err().retry, Retry::Elsewhere);
+    assert!(desk.back.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_line_that_is_lost_before_it_began_hands_its_call_to_another() {
+    let (lines, name) = (Lines::default(), name());
+    let mut first = lines.join(&name, 2);
+    let mut second = lines.join(&name, 1);
+    let (lines, own) = (&lines, &name);
+    let asking = async { lines.send(own, &call()).await.unwrap() };
+    let working = async {
+        drop(first.work.recv().await.unwrap());
+        lines.leave(own, &first.line);
+        drop(first);
+        let work = second.work.recv().await.unwrap();
+        work.to.send(Piece::Data(Bytes::from_static(b"b"), 1)).unwrap();
+        work
+    };
+    let (mut answer, work) = tokio::join!(asking, working);
+    assert_eq!(next(&mut answer).await.unwrap().unwrap(), b"b".as_slice());
+    drop(work);
+    let lost = next(&mut answer).await.unwrap().unwrap_err();
+    assert_eq!(lost.kind, Kind::Truncated, "what had begun is not begun again");
+    assert_eq!(lines.count(own), 1);
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_is_told_to_the_line_and_its_place_is_free_again() {
+    let (lines, name) = (Lines::default(), name());
+    let mut desk = lines.join(&name, 1);
+    let (lines, own) = (&lines, &name);
+    for _ in 0..2 {
+        let asking = async { lines.send(own, &call()).await.unwrap() };
+        let working = async {
+            let work = desk.work.recv().await.unwrap();
+            work.to.send(Piece::Data(Bytes::from_static(b"c"), 1)).unwrap();
+            work
+        };
+        let (answer, work) = tokio::join!(asking, working);
+        assert!(lines.send(own, &call()).await.is_err(), "one at a time");
+        drop(answer);
+        assert_eq!(desk.back.recv().await.unwrap(), Back::Gone { id: work.id });
+    }
+}

@@ -1,0 +1,163 @@
+//! How the gateway is set up: the command line, and the environment that deployments already set. Every
+//! mistake at once.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use memory_core::anomaly::ACCESSES_MAX;
+use memory_core::audit::Secret;
+use memory_core::entry::TTL_SECONDS_MAX;
+use memory_core::quota::Quota;
+use proto_core::parse::Source;
+
+use crate::identity::Callers;
+
+/// Settings, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub listen: SocketAddr,
+    pub data_dir: PathBuf,
+    pub callers: Callers,
+    /// Of each tenant.
+    pub quota: Quota,
+    /// Of an item whose writer says nothing; `None`: for ever.
+    pub lifetime: Option<Duration>,
+    /// Whether personal data and secrets are taken out of what is stored.
+    pub redact: bool,
+    /// Accesses a minute past which many namespaces are an anomaly.
+    pub accesses_max: u64,
+    /// Seals audit events.
+    pub secret: Option<Secret>,
+}
+
+/// A variable of the environment.
+pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+impl Config {
+    /// `tenants`: a file of documents.
+    pub fn read(
+        listen: SocketAddr,
+        data_dir: PathBuf,
+        tenants: Option<&Source<'_>>,
+        env: Env<'_>,
+    ) -> Result<Config, Vec<String>> {
+        let mut mistakes = Vec::new();
+        let callers = match tenants.map(Callers::of_documents) {
+            None => Callers::undeclared(),
+            Some(Ok(callers)) => callers,
+            Some(Err(wrong)) => {
+                mistakes.extend(wrong.iter().map(ToString::to_string));
+                Callers::undeclared()
+            }
+        };
+        if !listen.ip().is_loopback() {
+            if env("ATP_CLEARTEXT").as_deref() != Some("allowed") {
+                mistakes.push(format!(
+                    "{listen} leaves this machine in cleartext: listen on 127.0.0.1, or set \
+                     ATP_CLEARTEXT=allowed where a TLS terminator is in front"
+                ));
+            }
+            if tenants.is_none() {
+                mistakes.push(format!(
+                    "{listen} leaves this machine and no tenant is declared, so that everyone could read \
+                     everything: pass --tenants FILE"
+                ));
+            }
+        }
+        let mut number = |name: &str, default: u64, least: u64, most: u64| match env(name) {
+            None => default,
+            Some(text) => match text.parse::<u64>() {
+                Ok(number) if (least..=most).contains(&number) => number,
+                _ => {
+                    mistakes.push(format!("{name} is `{text}`, not a whole number from {least} to {most}"));
+                    default
+                }
+            },
+        };
+        let quota_mb = number("MEMORY_QUOTA_MB", QUOTA_MB_DEFAULT, 1, QUOTA_MB_MAX);
+        let ttl_seconds = number("MEMORY_TTL_SECONDS", TTL_SECONDS_DEFAULT, 0, TTL_SECONDS_MAX);
+        let accesses_max = number("ANOMALY_THRESHOLD", ACCESSES_MAX, 1, u64::MAX);
+        let redact = match env("MEMORY_PII").as_deref() {
+            None | Some("keep") => false,
+            Some("redact") => true,
+            Some(other) => {
+                mistakes.push(format!("MEMORY_PII is `{other}`, neither `keep` nor `redact`"));
+                false
+            }
+        };
+        let secret = env("AUDIT_SECRET").map(|secret| Secret::new(secret.as_bytes())).transpose();
+        let secret = secret.unwrap_or_else(|fault| {
+            mistakes.push(format!("AUDIT_SECRET: {fault}"));
+            None
+        });
+        if !mistakes.is_empty() {
+            return Err(mistakes);
+        }
+        let quota = Quota { items_max: ITEMS_MAX, bytes_max: quota_mb * 1024 * 1024 };
+        let lifetime = (ttl_seconds > 0).then(|| Duration::from_secs(ttl_seconds));
+        Ok(Config { listen, data_dir, callers, quota, lifetime, redact, accesses_max, secret })
+    }
+}
+
+const QUOTA_MB_DEFAULT: u64 = 1024;
+/// A terabyte: more is a typing error.
+const QUOTA_MB_MAX: u64 = 1024 * 1024;
+const TTL_SECONDS_DEFAULT: u64 = 3600;
+/// Items of a tenant: many small ones take more of the file than their bytes say.
+pub const ITEMS_MAX: u64 = 1_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(listen: &str, tenants: Option<&str>, env: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+        let source = tenants.map(|text| Source { file: "t.yaml", content: text.as_bytes() });
+        let env =
+            |name: &str| env.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        Config::read(listen.parse().unwrap(), "data".into(), source.as_ref(), &env)
+    }
+
+    #[test]
+    fn the_environment_says_quota_and_lifetime_else_the_defaults_hold() {
+        let config = read("127.0.0.1:0", None, &[]).unwrap();
+        assert_eq!(config.quota.bytes_max, 1024 * 1024 * 1024);
+        assert_eq!((config.lifetime, config.redact), (Some(Duration::from_secs(3600)), false));
+        let set = [("MEMORY_QUOTA_MB", "2"), ("MEMORY_TTL_SECONDS", "0"), ("MEMORY_PII", "redact")];
+        let config = read("127.0.0.1:0", None, &set).unwrap();
+        assert_eq!(config.quota.bytes_max, 2 * 1024 * 1024);
+        assert_eq!((config.lifetime, config.redact), (None, true));
+    }
+
+    #[test]
+    fn every_mistake_is_told_at_once() {
+        let set = [
+            ("MEMORY_QUOTA_MB", "0"),
+            ("MEMORY_TTL_SECONDS", "-1"),
+            ("MEMORY_PII", "maybe"),
+            ("AUDIT_SECRET", "x"),
+        ];
+        let told =
+            read("127.0.0.1:0", Some("kind: Tenant\nname: a\nspec: { kees: [] }\n"), &set).unwrap_err();
+        let told = told.join("\n");
+        for part in [
+            "MEMORY_QUOTA_MB is `0`",
+            "MEMORY_TTL_SECONDS is `-1`",
+            "MEMORY_PII is `maybe`",
+            "AUDIT_SECRET: a secret has at least",
+            "kees",
+        ] {
+            assert!(told.contains(part), "{part} in\n{told}");
+        }
+    }
+
+    #[test]
+    fn beyond_this_machine_it_wants_tenants_and_a_word_about_cleartext() {
+        let told = read("0.0.0.0:0", None, &[]).unwrap_err().join("\n");
+        assert!(told.contains("ATP_CLEARTEXT=allowed") && told.contains("--tenants FILE"), "{told}");
+        let key = "a".repeat(64);
+        let tenant = format!("kind: Tenant\nname: acme\nspec: {{ keys: [{{ sha256: {key} }}] }}\n");
+        assert!(read("0.0.0.0:0", Some(&tenant), &[("ATP_CLEARTEXT", "allowed")]).is_ok());
+        assert!(read("0.0.0.0:0", Some(&tenant), &[]).is_err());
+    }
+}

@@ -1,0 +1,257 @@
+//! Items: put, get, delete, list, search.
+
+use std::str::FromStr;
+
+use http::HeaderMap;
+use http::header::{IF_MATCH, IF_NONE_MATCH};
+use hyper::body::Incoming;
+use memory_core::audit::{Event, EventKind};
+use memory_core::consistency::Consistency;
+use memory_core::entry::{Entry, Precondition, lifetime};
+use memory_core::place::{Namespace, Place};
+use memory_core::redact::{self, Found};
+use memory_core::search::Words;
+use serde::Serialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use super::Asked;
+use super::answer::{self, Answer, Fault};
+use super::intake::{self, SearchBody, Stored};
+use crate::store::reading::Item;
+use crate::store::writing::{Put, of_read};
+
+/// An item as it is answered.
+#[derive(Serialize)]
+pub struct Shown<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    namespace: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    score: Option<f64>,
+    object: &'a RawValue,
+    version: u64,
+    created: String,
+    updated: String,
+    expires: Option<String>,
+}
+
+impl<'a> Shown<'a> {
+    /// Without its place, which the caller named.
+    fn of(item: &'a Item) -> Result<Shown<'a>, Fault> {
+        let Entry { version, created, updated, expires } = item.entry;
+        let object = serde_json::from_slice(&item.value).map_err(|error| {
+            tracing::error!(%error, path = item.path, "a stored value is not JSON");
+            Fault::Internal
+        })?;
+        Ok(Shown {
+            namespace: None,
+            key: None,
+            score: None,
+            object,
+            version,
+            created: created.to_string(),
+            updated: updated.to_string(),
+            expires: expires.map(|expires| expires.to_string()),
+        })
+    }
+
+    /// With it.
+    pub fn at_place(item: &'a Item, score: Option<f64>) -> Result<Shown<'a>, Fault> {
+        let place = Place::of_path(&item.path).map_err(|error| {
+            tracing::error!(%error, path = item.path, "a stored path is no place");
+            Fault::Internal
+        })?;
+        let (namespace, key) = (Some(place.namespace.to_string()), Some(place.key.to_string()));
+        Ok(Shown { namespace, key, score, ..Shown::of(item)? })
+    }
+}
+
+pub async fn put(asked: &Asked<'_>, place: Place, body: Incoming) -> Result<Answer, Fault> {
+    let gateway = asked.gateway;
+    let precondition = precondition(asked.headers)?;
+    let body = intake::read(asked.headers, body).await?;
+    let Stored { mut json, mut value, ttl_seconds } = intake::stored(&body)?;
+    let lifetime =
+        lifetime(ttl_seconds, gateway.config.lifetime).map_err(|fault| Fault::Invalid(fault.to_string()))?;
+    let mut found = Found::default();
+    if gateway.config.redact {
+        redact::json(&mut value, &mut found);
+        if found.total() > 0 {
+            json = value.to_string().into_bytes();
+        }
+    }
+    let put = Put {
+        tenant: asked.tenant.to_string(),
+        place,
+        value: json,
+        words: Words::of(&value),
+        precondition,
+        lifetime,
+        quota: gateway.config.quota,
+    };
+    gateway.watch(&asked.tenant, put.place.namespace.as_str());
+    let stored = gateway.writer.run(move |writing, now| writing.put(&put, now)).await?;
+    let entry = stored.map_err(Fault::from).inspect_err(|fault| {
+        if matches!(fault, Fault::Quota(_)) {
+            gateway.metrics.throttled.inc();
+        }
+    })?;
+    gateway.metrics.redactions.inc_by(found.total());
+    let mut body = json!({
+        "ok": true,
+        "version": entry.version,
+        "expires": entry.expires.map(|expires| expires.to_string()),
+    });
+    if gateway.config.redact {
+        body["pii_detected"] = (found.total() > 0).into();
+        body["pii_matches_count"] = found.total().into();
+        body["pii_types"] = kinds(found).into();
+    }
+    answer::versioned(&body, entry.version)
+}
+
+/// Names of what was found.
+pub fn kinds(found: Found) -> Vec<&'static str> {
+    found.kinds().iter().filter(|(_, count)| *count > 0).map(|(kind, _)| *kind).collect()
+}
+
+pub async fn get(asked: &Asked<'_>, place: Place) -> Result<Answer, Fault> {
+    let (gateway, tenant) = (asked.gateway, asked.tenant.to_string());
+    gateway.watch(&asked.tenant, place.namespace.as_str());
+    let item = match consistency(asked.headers)? {
+        Consistency::Strong => {
+            gateway.writer.run(move |writing, now| writing.get(&tenant, &place, now)).await?
+        }
+        Consistency::Eventual => {
+            let now = gateway.now();
+            let (whose, at) = (tenant.clone(), place.clone());
+            let item = gateway.read(move |reading| reading.get(&whose, &at, now)).await?;
+            let (kind, details) = of_read(item.as_ref());
+            // Waits for a place in the queue, not for the disk.
+            let noted = gateway.writer.begin(move |writing, now| {
+                let (namespace, key) = (place.namespace.as_str(), place.key.as_str());
+                let details = details.as_slice();
+                writing.note(&Event { at: now, kind, tenant: &tenant, namespace, key, details })
+            });
+            noted.await?;
+            item
+        }
+    };
+    match item {
+        Some(item) => answer::versioned(&Shown::of(&item)?, item.entry.version),
+        // With status 200, as existing clients expect.
+        None => answer::ok(&json!({"error": "not_found"})),
+    }
+}
+
+pub async fn delete(asked: &Asked<'_>, place: Place) -> Result<Answer, Fault> {
+    let precondition = precondition(asked.headers)?;
+    let tenant = asked.tenant.to_string();
+    asked.gateway.watch(&asked.tenant, place.namespace.as_str());
+    let deleted = asked
+        .gateway
+        .writer
+        .run(move |writing, now| writing.delete(&tenant, &place, precondition, now))
+        .await?;
+    answer::ok(&json!({"ok": true, "deleted": deleted.map_err(Fault::from)?}))
+}
+
+pub async fn list(
+    asked: &Asked<'_>,
+    namespace: Namespace,
+    prefix: String,
+    cursor: Option<String>,
+    limit: usize,
+) -> Result<Answer, Fault> {
+    let (gateway, now) = (asked.gateway, asked.gateway.now());
+    gateway.watch(&asked.tenant, namespace.as_str());
+    let (tenant, at) = (asked.tenant.clone(), namespace.clone());
+    let page = gateway
+        .read(move |reading| reading.list(&tenant, &at, &prefix, cursor.as_deref(), limit, now))
+        .await?;
+    note(asked, EventKind::List, namespace.to_string(), page.rows.len()).await?;
+    let keys: Vec<&str> = page.rows.iter().map(|(key, _)| key.as_str()).collect();
+    let items = page.rows.iter().map(|(key, entry)| {
+        let expires = entry.expires.map(|expires| expires.to_string());
+        let updated = entry.updated.to_string();
+        json!({"key": key, "version": entry.version, "updated": updated, "expires": expires})
+    });
+    answer::ok(&json!({
+        "namespace": namespace.as_str(),
+        "keys": keys,
+        "items": items.collect::<Vec<_>>(),
+        "cursor": page.next,
+    }))
+}
+
+pub async fn search(asked: &Asked<'_>, body: Incoming) -> Result<Answer, Fault> {
+    let (gateway, now) = (asked.gateway, asked.gateway.now());
+    let body = intake::read(asked.headers, body).await?;
+    let SearchBody { q, namespace, limit } = intake::json(&body)?;
+    let invalid = |why: String| Fault::Invalid(why);
+    let namespace = namespace.as_deref().filter(|namespace| !namespace.is_empty());
+    let namespace =
+        namespace.map(Namespace::parse).transpose().map_err(|fault| invalid(fault.to_string()))?;
+    let limit = match limit.map(usize::try_from) {
+        None => SEARCH_DEFAULT,
+        Some(Ok(limit)) if (1..=SEARCH_MAX).contains(&limit) => limit,
+        Some(_) => return Err(invalid(format!("limit is a whole number from 1 to {SEARCH_MAX}"))),
+    };
+    let words = Words::of_text(&q);
+    if words.total == 0 {
+        return Err(invalid("q has no word to look for".into()));
+    }
+    gateway.watch(&asked.tenant, namespace.as_ref().map_or("", Namespace::as_str));
+    let (tenant, within) = (asked.tenant.clone(), namespace.clone());
+    let found =
+        gateway.read(move |reading| reading.search(&tenant, &words, within.as_ref(), limit, now)).await?;
+    let namespace = namespace.map(|namespace| namespace.to_string()).unwrap_or_default();
+    note(asked, EventKind::Search, namespace, found.len()).await?;
+    let shown = found.iter().map(|(score, item)| Shown::at_place(item, Some(*score)));
+    let results = shown.collect::<Result<Vec<_>, _>>()?;
+    answer::ok(&SearchAnswer { results })
+}
+
+#[derive(Serialize)]
+struct SearchAnswer<'a> {
+    results: Vec<Shown<'a>>,
+}
+
+/// Puts an event of many items into the queue. It says where, never what was asked or found.
+pub async fn note(asked: &Asked<'_>, kind: EventKind, namespace: String, items: usize) -> Result<(), Fault> {
+    let tenant = asked.tenant.clone();
+    asked
+        .gateway
+        .writer
+        .begin(move |writing, now| {
+            let details = [("items", items as u64)];
+            let namespace = namespace.as_str();
+            writing.note(&Event { at: now, kind, tenant: &tenant, namespace, key: "", details: &details })
+        })
+        .await?;
+    Ok(())
+}
+
+fn consistency(headers: &HeaderMap) -> Result<Consistency, Fault> {
+    let Some(level) = headers.get("x-consistency-level") else { return Ok(Consistency::default()) };
+    let known = level.to_str().ok().and_then(Consistency::parse);
+    known.ok_or_else(|| Fault::Invalid("x-consistency-level is EVENTUAL or STRONG".into()))
+}
+
+fn precondition(headers: &HeaderMap) -> Result<Precondition, Fault> {
+    let why = "if-match is `*` or one version in quotes, if-none-match is `*`, and only one of them is sent";
+    let text = |name| match headers.get(name).map(|value| String::from_str(value.to_str().ok()?).ok()) {
+        None => Ok(None),
+        Some(Some(text)) => Ok(Some(text)),
+        Some(None) => Err(Fault::Invalid(why.into())),
+    };
+    let (if_match, if_none_match) = (text(IF_MATCH)?, text(IF_NONE_MATCH)?);
+    Precondition::parse(if_match.as_deref(), if_none_match.as_deref())
+        .ok_or_else(|| Fault::Invalid(why.into()))
+}
+
+const SEARCH_DEFAULT: usize = 10;
+/// Who wants more asks in a narrower namespace.
+const SEARCH_MAX: usize = 20;

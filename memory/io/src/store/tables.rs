@@ -1,0 +1,34 @@
+//! The tables of the file. Tenants are numbers in all of them but one, so that a row is found by a short key
+//! and a range never runs from one tenant into the next.
+
+use redb::TableDefinition;
+
+/// `format`.
+pub const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+
+/// tenant's name → its account: number, items, bytes, words, then the chain of events before the first one
+/// kept and after the last (number of the next, hash or nothing).
+pub const TENANTS: TableDefinition<&str, AccountRow> = TableDefinition::new("tenants");
+pub type AccountRow = (u32, u64, u64, u64, u64, &'static [u8], u64, &'static [u8]);
+
+/// (tenant, path) → version, created, updated, expires (0: never), words, bytes of the value. Without the
+/// value, so that lists and searches for subjects read little.
+pub const ENTRIES: TableDefinition<(u32, &str), EntryRow> = TableDefinition::new("entries");
+pub type EntryRow = (u64, u64, u64, u64, u64, u64);
+
+/// (tenant, version) → path, value as JSON.
+pub const VALUES: TableDefinition<(u32, u64), ValueRow> = TableDefinition::new("values");
+pub type ValueRow = (&'static str, &'static [u8]);
+
+/// (tenant, moment, path): what expires, the earliest first.
+pub const EXPIRY: TableDefinition<(u32, u64, &str), ()> = TableDefinition::new("expiry");
+
+/// (tenant, word, version) → how often the word occurs, words of the item together.
+pub const WORDS: TableDefinition<(u32, &str, u64), (u32, u64)> = TableDefinition::new("words");
+
+/// (tenant, number) → hash, seal or nothing, canonical event.
+pub const EVENTS: TableDefinition<(u32, u64), EventRow> = TableDefinition::new("events");
+pub type EventRow = (&'static [u8; 32], &'static [u8], &'static str);
+
+/// Of the rows; changes when an older program could no longer read them, or would split words otherwise.
+pub const FORMAT: u64 = 1;

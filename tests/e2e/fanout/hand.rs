@@ -1,0 +1,122 @@
+//! A session over HTTP/2, spoken by hand: what the library's client does not show.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use http::Request;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Bytes, Frame, Incoming};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::kit::within;
+
+/// One session whose frames all have this quality of service.
+pub struct Hand {
+    id: String,
+    qos: &'static str,
+    out: mpsc::Sender<Bytes>,
+    answer: Incoming,
+    unread: Vec<u8>,
+    connection: JoinHandle<()>,
+}
+
+impl Drop for Hand {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+/// Goes on until its sender is gone.
+struct Said(mpsc::Receiver<Bytes>);
+
+impl Body for Said {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(cx).map(|said| said.map(|bytes| Ok(Frame::data(bytes))))
+    }
+}
+
+impl Hand {
+    /// Comes in, and is granted the session.
+    pub async fn new(address: SocketAddr, id: &str, qos: &'static str) -> Hand {
+        let stream = TcpStream::connect(address).await.expect("it listens");
+        let builder = http2::Builder::new(TokioExecutor::new());
+        let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.expect("a connection");
+        let connection = tokio::spawn(async move { drop(connection.await) });
+        let (out, said) = mpsc::channel(16);
+        let request = Request::post(format!("http://{address}/atp/v1/session"))
+            .header("content-type", "application/atp+json")
+            .body(Said(said))
+            .expect("a request");
+        let opening = frame(id, qos, ("", 0), &["SYN"], "SYN", &json!({"encodings": ["json"]}));
+        out.send(opening).await.expect("it is read");
+        let answer = within("the head of an answer", sender.send_request(request)).await.expect("an answer");
+        let answer = answer.into_body();
+        let mut hand = Hand { id: id.into(), qos, out, answer, unread: Vec::new(), connection };
+        let granted = hand.hear().await;
+        assert_eq!(granted["flags"], json!(["ACK", "SYN"]), "{granted}");
+        hand
+    }
+
+    /// The first message of a stream, and its last.
+    pub async fn ask(&self, stream: &str, kind: &str, content: &Value) {
+        let message = frame(&self.id, self.qos, (stream, 1), &["FIN"], kind, content);
+        self.out.send(message).await.expect("it is read");
+    }
+
+    /// The next message of this kind.
+    pub async fn hear_of(&mut self, kind: &str) -> Value {
+        loop {
+            let frame = self.hear().await;
+            assert_ne!(frame["payload"]["type"], "ERROR", "{frame}");
+            if frame["payload"]["type"] == kind {
+                return frame;
+            }
+        }
+    }
+
+    async fn hear(&mut self) -> Value {
+        loop {
+            if let Some((length, rest)) = self.unread.split_first_chunk() {
+                let length = u32::from_be_bytes(*length) as usize;
+                if rest.len() >= length {
+                    let frame = serde_json::from_slice(&rest[..length]).expect("JSON");
+                    self.unread.drain(..4 + length);
+                    return frame;
+                }
+            }
+            let piece = within("a frame", self.answer.frame()).await.expect("it goes on").expect("whole");
+            self.unread.extend_from_slice(&piece.into_data().expect("no trailers"));
+        }
+    }
+}
+
+fn frame(
+    session: &str,
+    qos: &str,
+    (stream, seq): (&str, u64),
+    flags: &[&str],
+    kind: &str,
+    content: &Value,
+) -> Bytes {
+    let text = json!({
+        "v": 1, "session_id": session, "stream_id": stream, "msg_seq": seq, "frag_seq": 0, "flags": flags,
+        "qos": qos, "ttl": 8, "window": {"max_parallel": 8, "max_tokens": 0, "max_usd_micros": 0},
+        "meta": {}, "payload": {"type": kind, "content": content},
+    })
+    .to_string();
+    let length = u32::try_from(text.len()).expect("short").to_be_bytes();
+    [&length, text.as_bytes()].concat().into()
+}
