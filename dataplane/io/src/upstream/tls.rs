@@ -45,8 +45,8 @@ impl ClientSide {
         Arc::clone(&self.now.borrow())
     }
 
-    /// Takes changed files into use, or says why not; whether it did, where there was a change. `adapter`: its
-    /// name.
+    /// Takes changed files into use, or says why not; whether it did, where there was a change. `adapter`:
+    /// its name.
     pub async fn look(&self, adapter: &str) -> Option<bool> {
         if self.files == TlsFiles::default() {
             return None;
