@@ -38,6 +38,9 @@ pub struct DevArgs {
     /// Replace what is there
     #[arg(long)]
     force: bool,
+    /// Where they are already, leave them and be content
+    #[arg(long, conflicts_with = "force")]
+    keep: bool,
     /// More names of the server, beside localhost, 127.0.0.1 and ::1
     #[arg(long, value_name = "NAME")]
     host: Vec<String>,
@@ -61,6 +64,7 @@ pub struct DevArgs {
 const EXAMPLES: &str = "\
 Examples:
   atp cert dev --out ./certs
+  atp cert dev --out ./certs --keep
   atp cert dev --out ./certs --tenant acme --adapter gpu-1 --host proxy.example.com
 
 Then:
@@ -69,6 +73,10 @@ Then:
 /// Makes what is asked for; says where it is.
 pub fn run(args: &CertArgs) -> ExitCode {
     let CertCommand::Dev(args) = &args.command;
+    if args.keep && args.out.join(AUTHORITY).exists() {
+        println!("{} is there already; nothing is made", args.out.join(AUTHORITY).display());
+        return ExitCode::SUCCESS;
+    }
     match dev(args) {
         Ok(made) => {
             for (file, what) in made {
@@ -92,6 +100,7 @@ pub fn of_this_machine(folder: &Path) -> Result<Files, String> {
             out: folder.to_owned(),
             // Of a start that was cut off in the middle.
             force: true,
+            keep: false,
             host: Vec::new(),
             domain: "atp.local".into(),
             operator: own(),
@@ -133,7 +142,7 @@ fn dev(args: &DevArgs) -> Result<Vec<(String, String)>, String> {
     }
     files.push(("ca.key".into(), authority.key()));
     files.push((AUTHORITY.into(), authority.pem.clone()));
-    write(&args.out, args.force, &files)?;
+    write(&args.out, args.force || args.keep, &files)?;
     Ok(made)
 }
 

@@ -3,6 +3,7 @@
 mod adapter;
 mod ask;
 mod cert;
+mod config;
 mod ctl;
 mod memory;
 mod outcome;
@@ -47,7 +48,15 @@ enum Command {
     Adapter(adapter::AdapterArgs),
     Ask(ask::AskArgs),
     Cert(cert::CertArgs),
+    Config(config::ConfigArgs),
     Ctl(ctl::CtlArgs),
+    /// Ask whether a server is well: exit code 0 where it is, 1 where it is not
+    #[command(after_help = "Examples:\n  atp health\n  atp health http://127.0.0.1:8080/healthz")]
+    Health {
+        /// The page that says so by its status
+        #[arg(default_value = "http://127.0.0.1:7443/readyz")]
+        url: String,
+    },
     Memory(memory::MemoryArgs),
 }
 
@@ -80,7 +89,9 @@ fn main() -> ExitCode {
         Command::Adapter(args) => adapter::run(&args, format),
         Command::Ask(args) => ask::run(&args),
         Command::Cert(args) => cert::run(&args),
+        Command::Config(args) => config::run(&args),
         Command::Ctl(args) => ctl::run(&args),
+        Command::Health { url } => dataplane_io::probe::run(&url),
         Command::Memory(args) => memory::run(&args, format),
     }
 }
@@ -93,7 +104,9 @@ Examples:
     --join http://127.0.0.1:7443 --name parrot   answer prompts from here
   atp ctl apply -f adapter.yaml           declare an adapter
   atp ctl status                          what is served, by whom
+  atp health                              whether the data plane here is well
   atp memory                              what programs are to remember
+  atp config env                          environment variables and their values
   atp cert dev --out ./certs              certificates for development
 
 Exit codes: 0 well, 1 failed, 2 wrong usage";

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use dataplane_io::app::Handle as DataPlane;
-use dataplane_io::config::{Config, Origin, default_data_dir};
+use dataplane_io::config::{Config, Origin, default_data_dir, environment};
 use dataplane_io::telemetry::logs::{self, Format};
 use proto_core::parse::{Mistake, Source};
 
@@ -79,6 +79,7 @@ fn settings(args: &UpArgs) -> Result<Config, String> {
     let env = |name: &str| std::env::var(name).ok();
     let told =
         |mistakes: Vec<Mistake>| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    environment::unknown_here().iter().for_each(|warning| tracing::warn!("{warning}"));
     let unset = Origin::File(PathBuf::new());
     let mut config = match &args.config {
         None => Config::local(default_data_dir(&env), unset).with_environment(&env).map_err(told)?,

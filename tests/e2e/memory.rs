@@ -111,7 +111,7 @@ async fn it_says_what_is_wrong_with_its_settings_and_how_it_is_used() {
     command.args(["memory", "--listen", "0.0.0.0:0"]).env("MEMORY_QUOTA_MB", "none");
     let output = finished(command).await;
     assert_eq!(output.status.code(), Some(2));
-    for part in ["ATP_CLEARTEXT=allowed", "--tenants FILE", "MEMORY_QUOTA_MB is `none`"] {
+    for part in ["ATP_CLEARTEXT=allowed", "--tenants FILE", "MEMORY_QUOTA_MB: \"none\" is no whole number"] {
         assert!(told(&output).contains(part), "{part} in\n{}", told(&output));
     }
     let mut command = atp(&folder);

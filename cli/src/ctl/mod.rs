@@ -12,7 +12,7 @@ mod connect;
 mod input;
 mod operate;
 mod show;
-mod table;
+pub mod table;
 mod text;
 
 pub use args::CtlArgs;

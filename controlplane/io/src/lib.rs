@@ -4,7 +4,7 @@
 //! Rooms, in reading order: [`config`] and [`data_dir`] (how it is set up), [`app`] (how its parts are
 //! wired), [`store`] (where resources are kept), [`writer`] (the one that changes them), [`source`] (a file
 //! as the truth), [`publish`] and [`planes`] (data planes), [`api`] (operators), [`auth`] and [`token`] (who
-//! may what), [`listen`], [`tls`], [`http`] and [`metrics`].
+//! may what), [`listen`], [`tls`], [`http`], [`metrics`] and [`probe`] (whether one is well).
 //!
 //! Waiting is allowed here: nothing of this crate is on the path of a request to a model.
 
@@ -18,6 +18,7 @@ pub mod http;
 pub mod listen;
 pub mod metrics;
 pub mod planes;
+pub mod probe;
 pub mod publish;
 pub mod shutdown;
 pub mod source;

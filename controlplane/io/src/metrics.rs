@@ -48,22 +48,40 @@ impl Outcome {
 
 impl Metrics {
     pub fn new() -> Result<Metrics, prometheus::Error> {
-        let options = |name: &str, help: &str| Opts::new(format!("atp_controlplane_{name}"), help);
+        let options = |name: &str, help: &str| Opts::new(name, help);
         let gauge = |name, help| IntGauge::with_opts(options(name, help));
         let counter = |name, help| IntCounter::with_opts(options(name, help));
         let metrics = Metrics {
             registry: Registry::new(),
-            generation: gauge("generation", "Number of the stored generation.")?,
-            resources: IntGaugeVec::new(options("resources", "Stored resources by kind."), &["kind"])?,
-            connected: gauge("data_planes_connected", "Data planes with an open Sync stream.")?,
-            current: gauge("data_planes_current", "Connected data planes that serve the stored generation.")?,
+            generation: gauge("atp_controlplane_generation", "Number of the stored generation.")?,
+            resources: IntGaugeVec::new(
+                options("atp_controlplane_resources", "Stored resources by kind."),
+                &["kind"],
+            )?,
+            connected: gauge(
+                "atp_controlplane_data_planes_connected",
+                "Data planes with an open Sync stream.",
+            )?,
+            current: gauge(
+                "atp_controlplane_data_planes_current",
+                "Connected data planes that serve the stored generation.",
+            )?,
             applies: IntCounterVec::new(
-                options("applies_total", "Calls that would change resources, by what became of them."),
+                options(
+                    "atp_controlplane_applies_total",
+                    "Calls that would change resources, by what became of them.",
+                ),
                 &["outcome"],
             )?,
-            acks: counter("acks_total", "Generations that data planes said they serve.")?,
-            rejections: counter("rejections_total", "Generations that data planes refused.")?,
-            unauthenticated: counter("unauthenticated_total", "Calls refused for want of a valid token.")?,
+            acks: counter("atp_controlplane_acks_total", "Generations that data planes said they serve.")?,
+            rejections: counter(
+                "atp_controlplane_rejections_total",
+                "Generations that data planes refused.",
+            )?,
+            unauthenticated: counter(
+                "atp_controlplane_unauthenticated_total",
+                "Calls refused for want of a valid token.",
+            )?,
         };
         metrics.register()?;
         // Shown from the start, so that a first failure is a step and not a series out of nowhere.

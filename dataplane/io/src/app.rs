@@ -15,7 +15,7 @@ use crate::config::{Config, Tls};
 use crate::drain::{LAST_WORDS, Phase};
 use crate::tls::{self, ServerSide};
 use crate::worker::{Shared, Worker};
-use crate::{admin, admission, clock, listen, runtime, serve, source};
+use crate::{admin, admission, clock, listen, probes, runtime, serve, source};
 
 /// A data plane that runs.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub struct Handle {
     /// The same over QUIC.
     pub quic: Option<SocketAddr>,
     pub admin: SocketAddr,
+    /// Health and metrics alone.
+    pub probes: Option<SocketAddr>,
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     busy: mpsc::Receiver<std::convert::Infallible>,
@@ -70,12 +72,8 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
         _ => None,
     };
     let (quic, datagrams) = https.map(bind_quic).transpose()?.unzip();
-    if listen::is_taken(shared.config.admin) {
-        return Err(cannot_listen(shared.config.admin, &io::ErrorKind::AddrInUse.into()));
-    }
-    let admin =
-        listen::bind(shared.config.admin, 1).map_err(|error| cannot_listen(shared.config.admin, &error))?;
-    let admin_address = admin[0].local_addr().map_err(|error| cannot_listen(shared.config.admin, &error))?;
+    let (admin, admin_socket) = bind_one(shared.config.admin)?;
+    let (probes, probes_socket) = shared.config.probes.map(bind_one).transpose()?.unzip();
     let failed = |error: io::Error| StartError(format!("a thread could not be started: {error}"));
     let (mut threads, mut runtimes, mut workers) = (Vec::new(), Vec::new(), Vec::new());
     for (id, sockets) in sockets.into_iter().enumerate() {
@@ -93,11 +91,11 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
         threads.push(runtime::spawn("quic".into(), speaking).map_err(failed)?.0);
     }
     let beside = Arc::clone(&shared);
-    let admin = admin.into_iter().next().expect("one socket was asked for");
-    threads.push(runtime::spawn("admin".into(), move || administer(beside, admin)).map_err(failed)?.0);
+    let watching = move || administer(beside, admin_socket, probes_socket);
+    threads.push(runtime::spawn("admin".into(), watching).map_err(failed)?.0);
     let beside = Arc::clone(&shared);
     threads.push(runtime::spawn("source".into(), move || follow(beside)).map_err(failed)?.0);
-    Ok(Handle { http, https, quic, admin: admin_address, shared, threads, busy: idle })
+    Ok(Handle { http, https, quic, admin, probes, shared, threads, busy: idle })
 }
 
 /// What a listener's connections are secured with; `None` where somebody else listens already and nobody
@@ -129,6 +127,15 @@ fn bind(
     let at = bound[0].local_addr().map_err(failed)?;
     bound.into_iter().zip(sockets).for_each(|(socket, own)| own.push((socket, tls.cloned())));
     Ok(at)
+}
+
+/// A socket for one thread; says where.
+fn bind_one(address: SocketAddr) -> Result<(SocketAddr, std::net::TcpListener), StartError> {
+    let mut sockets = [Sockets::new()];
+    let bound = bind(address, None, &mut sockets)?;
+    let [mut sockets] = sockets;
+    let (socket, _) = sockets.pop().expect("one socket was asked for");
+    Ok((bound, socket))
 }
 
 /// QUIC's socket, at the port of its TCP twin: clients that know one know the other.
@@ -230,12 +237,22 @@ async fn watch(worker: Arc<Worker>) {
     }
 }
 
-/// The admin port, beside everything else: it answers while workers are busy and while a large set is built.
-async fn administer(shared: Arc<Shared>, admin: std::net::TcpListener) {
+/// The ports of admin and probes, beside everything else: they answer while workers are busy and while a
+/// large set is built.
+async fn administer(
+    shared: Arc<Shared>,
+    admin: std::net::TcpListener,
+    probes: Option<std::net::TcpListener>,
+) {
     let mut phases = shared.phases();
     match tokio::net::TcpListener::from_std(admin) {
-        Ok(listener) => drop(tokio::spawn(admin::serve(shared, listener))),
+        Ok(listener) => drop(tokio::spawn(admin::serve(Arc::clone(&shared), listener))),
         Err(error) => tracing::error!(%error, "the admin port could not be opened"),
+    }
+    match probes.map(tokio::net::TcpListener::from_std).transpose() {
+        Ok(Some(listener)) => drop(tokio::spawn(probes::serve(shared, listener))),
+        Ok(None) => {}
+        Err(error) => tracing::error!(%error, "the port of probes could not be opened"),
     }
     let _ = phases.wait_for(|phase| *phase >= Phase::Closing).await;
 }

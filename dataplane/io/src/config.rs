@@ -1,11 +1,13 @@
 //! The data plane's own settings: a file, environment variables over it, flags over both. Every mistake at
 //! once.
 
+pub mod environment;
 mod tls;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use proto_core::parse::environment::take_all;
 use proto_core::parse::{Field, Fields, Mistake, Source, config};
 use proto_core::units::Permille;
 
@@ -20,6 +22,8 @@ pub struct Config {
     /// free.
     pub http: Vec<SocketAddr>,
     pub admin: SocketAddr,
+    /// Health and metrics alone, for whoever watches from another machine.
+    pub probes: Option<SocketAddr>,
     /// Clients behind TLS.
     pub tls: Option<Tls>,
     /// Serving threads.
@@ -93,6 +97,7 @@ impl Config {
         Config {
             http: vec![SocketAddr::new(LOOPBACK, PORT)],
             admin: SocketAddr::new(LOOPBACK, ADMIN_PORT),
+            probes: None,
             tls: None,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             data_dir,
@@ -136,68 +141,24 @@ impl Config {
             let origin = origin(fields);
             Some(file(fields, folder, env, origin))
         })?;
-        let mut mistakes = Vec::new();
-        read.config.environment(env, &mut read.cleartext, &mut mistakes);
-        read.config.check_cleartext(read.cleartext, &mut mistakes);
+        let mut mistakes = take_all(environment::VARIABLES, env, &mut read);
         // Where no origin is named, it is brought along.
         let is_local = !known.contains(&"resources");
-        read.tls.environment(env, &mut mistakes);
-        read.config.tls = read.tls.whole(is_local, &mut mistakes);
-        if mistakes.is_empty() { Ok((read.config, warnings)) } else { Err(mistakes) }
+        let config = read.whole(is_local, &mut mistakes);
+        if mistakes.is_empty() { Ok((config, warnings)) } else { Err(mistakes) }
     }
 
     /// For `atp up`, whose settings are flags and environment alone.
-    pub fn with_environment(mut self, env: Env<'_>) -> Result<Config, Vec<Mistake>> {
-        let (mut cleartext, mut mistakes) = (false, Vec::new());
-        self.environment(env, &mut cleartext, &mut mistakes);
-        self.check_cleartext(cleartext, &mut mistakes);
-        let mut tls = tls::Said::default();
-        tls.environment(env, &mut mistakes);
-        self.tls = tls.whole(true, &mut mistakes);
-        if mistakes.is_empty() { Ok(self) } else { Err(mistakes) }
+    pub fn with_environment(self, env: Env<'_>) -> Result<Config, Vec<Mistake>> {
+        let mut read = Read { config: self, cleartext: false, tls: tls::Said::default() };
+        let mut mistakes = take_all(environment::VARIABLES, env, &mut read);
+        let config = read.whole(true, &mut mistakes);
+        if mistakes.is_empty() { Ok(config) } else { Err(mistakes) }
     }
 
     /// Where this data plane keeps what it served.
     pub fn kept_dir(&self) -> PathBuf {
         self.data_dir.join("sets").join(&self.node)
-    }
-
-    fn environment(&mut self, env: Env<'_>, cleartext: &mut bool, mistakes: &mut Vec<Mistake>) {
-        let mut wrong = |name: &str, what: &str| {
-            mistakes.push(Mistake { place: None, path: name.into(), what: what.into() });
-        };
-        match env("ROUTER_HOST").map(|host| host.parse::<IpAddr>()) {
-            Some(Ok(host)) => self.http[0].set_ip(host),
-            Some(Err(_)) => wrong("ROUTER_HOST", "is no IP address"),
-            None => {}
-        }
-        match env("ROUTER_PORT").map(|port| port.parse::<u16>()) {
-            Some(Ok(port)) => self.http[0].set_port(port),
-            Some(Err(_)) => wrong("ROUTER_PORT", "is no port number from 0 to 65535"),
-            None => {}
-        }
-        match env("ROUTER_WORKERS").map(|workers| workers.parse::<usize>()) {
-            Some(Ok(workers @ 1..=WORKERS_MAX)) => self.workers = workers,
-            Some(_) => wrong("ROUTER_WORKERS", "is no number from 1 to 1024"),
-            None => {}
-        }
-        match env("ROUTER_MAX_PROMPT_CHARS").map(|chars| chars.parse::<u32>()) {
-            Some(Ok(chars @ 1..=100_000)) => self.limits.prompt_chars = chars,
-            Some(_) => wrong("ROUTER_MAX_PROMPT_CHARS", "is no number from 1 to 100000"),
-            None => {}
-        }
-        match env("ROUTER_EXPLORE_P").map(|share| share.parse::<f64>()) {
-            Some(Ok(share)) if (0.0..=1.0).contains(&share) => {
-                self.explore = Permille((share * 1000.0).round() as u16);
-            }
-            Some(_) => wrong("ROUTER_EXPLORE_P", "is no number from 0 to 1"),
-            None => {}
-        }
-        match env("ATP_CLEARTEXT").as_deref() {
-            Some("allowed") => *cleartext = true,
-            Some("loopback") | None => {}
-            Some(_) => wrong("ATP_CLEARTEXT", "is neither `loopback` nor `allowed`"),
-        }
     }
 
     fn check_cleartext(&self, allowed: bool, mistakes: &mut Vec<Mistake>) {
@@ -215,22 +176,32 @@ impl Config {
     }
 }
 
+/// What was said so far, by the file and the environment.
 struct Read {
     config: Config,
     cleartext: bool,
     tls: tls::Said,
 }
 
+impl Read {
+    /// The settings, once everybody has spoken.
+    fn whole(self, is_local: bool, mistakes: &mut Vec<Mistake>) -> Config {
+        self.config.check_cleartext(self.cleartext, mistakes);
+        Config { tls: self.tls.whole(is_local, mistakes), ..self.config }
+    }
+}
+
 fn file(fields: &Fields<'_>, folder: &Path, env: Env<'_>, origin: Origin) -> Read {
     let mut config = Config::local(data_dir(fields, folder, env), origin);
     let mut cleartext = false;
     if let Some(listen) =
-        fields.optional("listen").and_then(|f| f.fields(&["http", "also", "admin", "cleartext"]))
+        fields.optional("listen").and_then(|f| f.fields(&["http", "also", "admin", "probes", "cleartext"]))
     {
         set(&mut config.http[0], listen.optional("http"), address);
         let also = listen.optional("also").and_then(|field| field.list(0..=16)).unwrap_or_default();
         config.http.extend(also.into_iter().filter_map(address));
         set(&mut config.admin, listen.optional("admin"), address);
+        set(&mut config.probes, listen.optional("probes"), |field| address(field).map(Some));
         let table = [("loopback", false), ("allowed", true)];
         set(&mut cleartext, listen.optional("cleartext"), |field| field.one_of(&table));
     }
@@ -242,7 +213,7 @@ fn file(fields: &Fields<'_>, folder: &Path, env: Env<'_>, origin: Origin) -> Rea
     if let Some(limits) = fields.optional("limits").and_then(|field| field.fields(LIMITS)) {
         set(&mut config.limits.connections, limits.optional("connections"), |f| f.whole(1..=1_000_000u32));
         set(&mut config.limits.body_bytes, limits.optional("body_bytes"), |f| f.whole(1024..=1u64 << 30));
-        set(&mut config.limits.prompt_chars, limits.optional("prompt_chars"), |f| f.whole(1..=100_000u32));
+        set(&mut config.limits.prompt_chars, limits.optional("prompt_chars"), |f| f.whole(PROMPT_CHARS));
         set(&mut config.limits.memory_bytes, limits.optional("memory_bytes"), |f| f.whole(MEMORY_BYTES));
     }
     if let Some(drain) = fields.optional("drain").and_then(|field| field.fields(&["delay_ms", "grace_ms"])) {
@@ -300,11 +271,10 @@ fn control_plane(control: &Field<'_>, fields: &Fields<'_>, folder: &Path, env: E
     Origin::ControlPlane { url, token_file, tls: is_https.then_some(tls) }
 }
 
-/// `$ATP_DATA_DIR`, else the file's, else the user's folder for state.
+/// `$ATP_DATA_DIR` or `$ROUTER_DATA_DIR`, else the file's, else the user's folder for state.
 fn data_dir(fields: &Fields<'_>, folder: &Path, env: Env<'_>) -> PathBuf {
     let of_file = fields.optional("data_dir").and_then(|field| field.text().map(|path| folder.join(path)));
-    let of_env = env("ATP_DATA_DIR").filter(|path| !path.is_empty()).map(PathBuf::from);
-    of_env.or(of_file).unwrap_or_else(|| default_data_dir(env))
+    environment::data_dir(env).or(of_file).unwrap_or_else(|| default_data_dir(env))
 }
 
 /// It names a folder too.
@@ -339,12 +309,12 @@ fn control_url(url: &str) -> Result<String, &'static str> {
     }
 }
 
-/// `$ATP_DATA_DIR`, else `atp` in the user's folder for state.
+/// `$ATP_DATA_DIR` or `$ROUTER_DATA_DIR`, else `atp` in the user's folder for state.
 pub fn default_data_dir(env: Env<'_>) -> PathBuf {
     let state = || env("XDG_STATE_HOME").filter(|path| path.starts_with('/')).map(PathBuf::from);
     let home = || env("HOME").map(|home| PathBuf::from(home).join(".local/state"));
     let state = || state().or_else(home).unwrap_or_else(std::env::temp_dir).join("atp");
-    env("ATP_DATA_DIR").filter(|path| !path.is_empty()).map_or_else(state, PathBuf::from)
+    environment::data_dir(env).unwrap_or_else(state)
 }
 
 /// In the data folder: what a data plane shows its control plane.
@@ -352,6 +322,8 @@ pub const TOKEN_FILE: &str = "dataplane.token";
 const NODE_BYTES_MAX: usize = 128;
 /// Of bodies and answers: less than the first does not hold one of each, more than the last is no machine.
 const MEMORY_BYTES: std::ops::RangeInclusive<u64> = 16 * 1024 * 1024..=1 << 44;
+/// Of `/v1/ask`.
+const PROMPT_CHARS: std::ops::RangeInclusive<u32> = 1..=100_000;
 /// More threads than this are a typing error.
 const WORKERS_MAX: usize = 1024;
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);

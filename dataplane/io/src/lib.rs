@@ -3,7 +3,7 @@
 //! Rooms, in the order a request meets them: [`listen`] and [`serve`] (bytes to requests), [`admission`] and
 //! [`sessions`] (what it may have), [`drive`] and [`attempt`] (runs an exchange), [`queue`] (who waits, and
 //! who is next), [`upstream`] (adapters), [`relay`] (answers on their way), [`charge`] (what they cost).
-//! Beside the path: [`source`] (where sets come from), [`admin`], [`telemetry`], [`drain`].
+//! Beside the path: [`source`] (where sets come from), [`admin`], [`probes`], [`telemetry`], [`drain`].
 
 pub mod admin;
 pub mod admission;
@@ -17,6 +17,8 @@ pub mod drive;
 pub mod explain;
 pub mod lens;
 pub mod listen;
+pub mod probe;
+pub mod probes;
 pub mod queue;
 pub mod relay;
 pub mod run;

@@ -7,7 +7,7 @@ use proto_core::parse::{Mistake, Source};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::{self, Handle};
-use crate::config::Config;
+use crate::config::{Config, environment};
 use crate::telemetry::logs;
 
 /// Runs a data plane from its configuration file until it is told to end.
@@ -46,6 +46,7 @@ pub fn read(path: &Path) -> Result<Config, Vec<Mistake>> {
     })?;
     let folder = path.parent().unwrap_or(Path::new("."));
     let source = Source { file: &file, content: &content };
+    environment::unknown_here().iter().for_each(|warning| eprintln!("warning: {warning}"));
     let (config, warnings) = Config::read(&source, folder, &|name| std::env::var(name).ok())?;
     warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     Ok(config)
@@ -63,6 +64,9 @@ async fn until_told(handle: Handle) -> ExitCode {
         tracing::info!("clients: quic://{address}");
     }
     tracing::info!("admin: http://{}", handle.admin);
+    if let Some(address) = handle.probes {
+        tracing::info!("probes: http://{address}");
+    }
     tokio::select! {
         () = told() => {}
         () = handle.asked_to_leave() => {}

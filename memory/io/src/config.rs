@@ -1,15 +1,17 @@
 //! How the gateway is set up: the command line, and the environment that deployments already set. Every
 //! mistake at once.
 
+pub mod environment;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use memory_core::anomaly::ACCESSES_MAX;
 use memory_core::audit::Secret;
-use memory_core::entry::TTL_SECONDS_MAX;
 use memory_core::quota::Quota;
 use proto_core::parse::Source;
+use proto_core::parse::environment::take_all;
 
 use crate::identity::Callers;
 
@@ -29,6 +31,27 @@ pub struct Config {
     pub accesses_max: u64,
     /// Seals audit events.
     pub secret: Option<Secret>,
+}
+
+/// What the environment said, or what holds where it said nothing.
+pub(crate) struct Said {
+    quota_mb: u64,
+    ttl_seconds: u64,
+    redact: bool,
+    secret: Option<Secret>,
+    accesses_max: u64,
+}
+
+impl Default for Said {
+    fn default() -> Said {
+        Said {
+            quota_mb: QUOTA_MB_DEFAULT,
+            ttl_seconds: TTL_SECONDS_DEFAULT,
+            redact: false,
+            secret: None,
+            accesses_max: ACCESSES_MAX,
+        }
+    }
 }
 
 /// A variable of the environment.
@@ -65,35 +88,13 @@ impl Config {
                 ));
             }
         }
-        let mut number = |name: &str, default: u64, least: u64, most: u64| match env(name) {
-            None => default,
-            Some(text) => match text.parse::<u64>() {
-                Ok(number) if (least..=most).contains(&number) => number,
-                _ => {
-                    mistakes.push(format!("{name} is `{text}`, not a whole number from {least} to {most}"));
-                    default
-                }
-            },
-        };
-        let quota_mb = number("MEMORY_QUOTA_MB", QUOTA_MB_DEFAULT, 1, QUOTA_MB_MAX);
-        let ttl_seconds = number("MEMORY_TTL_SECONDS", TTL_SECONDS_DEFAULT, 0, TTL_SECONDS_MAX);
-        let accesses_max = number("ANOMALY_THRESHOLD", ACCESSES_MAX, 1, u64::MAX);
-        let redact = match env("MEMORY_PII").as_deref() {
-            None | Some("keep") => false,
-            Some("redact") => true,
-            Some(other) => {
-                mistakes.push(format!("MEMORY_PII is `{other}`, neither `keep` nor `redact`"));
-                false
-            }
-        };
-        let secret = env("AUDIT_SECRET").map(|secret| Secret::new(secret.as_bytes())).transpose();
-        let secret = secret.unwrap_or_else(|fault| {
-            mistakes.push(format!("AUDIT_SECRET: {fault}"));
-            None
-        });
+        let mut said = Said::default();
+        let wrong = take_all(environment::VARIABLES, env, &mut said);
+        mistakes.extend(wrong.iter().map(ToString::to_string));
         if !mistakes.is_empty() {
             return Err(mistakes);
         }
+        let Said { quota_mb, ttl_seconds, redact, secret, accesses_max } = said;
         let quota = Quota { items_max: ITEMS_MAX, bytes_max: quota_mb * 1024 * 1024 };
         let lifetime = (ttl_seconds > 0).then(|| Duration::from_secs(ttl_seconds));
         Ok(Config { listen, data_dir, callers, quota, lifetime, redact, accesses_max, secret })
@@ -141,9 +142,9 @@ mod tests {
             read("127.0.0.1:0", Some("kind: Tenant\nname: a\nspec: { kees: [] }\n"), &set).unwrap_err();
         let told = told.join("\n");
         for part in [
-            "MEMORY_QUOTA_MB is `0`",
-            "MEMORY_TTL_SECONDS is `-1`",
-            "MEMORY_PII is `maybe`",
+            "MEMORY_QUOTA_MB: \"0\" is ",
+            "MEMORY_TTL_SECONDS: \"-1\" is ",
+            "MEMORY_PII: \"maybe\" is ",
             "AUDIT_SECRET: a secret has at least",
             "kees",
         ] {

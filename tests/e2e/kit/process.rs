@@ -121,6 +121,11 @@ impl Atp {
         .await
     }
 
+    /// Where it shows health and metrics alone.
+    pub async fn probes(&self) -> SocketAddr {
+        self.address("probes: http://").await
+    }
+
     /// Where it speaks HTTP behind TLS.
     pub async fn https(&self) -> SocketAddr {
         self.address("https://").await
@@ -263,6 +268,6 @@ impl Folder {
 }
 
 /// Free ports; leaving takes no longer than it must.
-const LISTEN: &str = "listen: { http: \"127.0.0.1:0\", admin: \"127.0.0.1:0\" }\n";
+const LISTEN: &str = "listen: { http: \"127.0.0.1:0\", admin: \"127.0.0.1:0\", probes: \"127.0.0.1:0\" }\n";
 /// Where a test does not say.
 const WORKERS: &str = "workers: 2\n";

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use proto_core::parse::{Field, Fields, Mistake};
 
-use super::{Env, LOOPBACK, address, set};
+use super::{LOOPBACK, address, set};
 use crate::tls::{ClientAuth, Files};
 
 /// Where clients are served behind TLS, and with what. Never behind anything older than TLS 1.3.
@@ -46,35 +46,33 @@ impl Said {
         self.crls = lists.into_iter().filter_map(path).flatten().collect();
     }
 
-    pub(super) fn environment(&mut self, env: Env<'_>, mistakes: &mut Vec<Mistake>) {
-        let mut wrong = |name: &str, what: &str| {
-            mistakes.push(Mistake { place: None, path: name.into(), what: what.into() });
-        };
-        match env("ROUTER_TLS_LISTEN").map(|text| text.parse()) {
-            Some(Ok(listen)) => self.listen = Some(listen),
-            Some(Err(_)) => wrong("ROUTER_TLS_LISTEN", "is no address such as 127.0.0.1:7444"),
-            None => {}
-        }
-        if let Some(text) = env("ROUTER_TLS_CLIENT_AUTH") {
-            match AUTH.iter().find(|(word, _)| *word == text) {
-                Some((_, auth)) => self.client_auth = Some(*auth),
-                None => wrong("ROUTER_TLS_CLIENT_AUTH", "is none of `off`, `optional`, `required`"),
-            }
-        }
-        let paths = [
-            ("ROUTER_TLS_CERT", &mut self.cert),
-            ("ROUTER_TLS_KEY", &mut self.key),
-            ("ROUTER_TLS_CLIENT_CA", &mut self.client_ca),
-        ];
-        for (name, place) in paths {
-            if let Some(path) = env(name) {
-                *place = Some(path.into());
-            }
-        }
-        if let Some(paths) = env("ROUTER_TLS_CRL") {
-            self.crls = paths.split(',').filter(|path| !path.is_empty()).map(PathBuf::from).collect();
-        }
-        self.is_there |= self.listen.is_some() || self.cert.is_some() || self.key.is_some();
+    /// A variable says where to listen, or with what: that asks for TLS.
+    pub(super) fn on_listen(&mut self, listen: SocketAddr) {
+        (self.is_there, self.listen) = (true, Some(listen));
+    }
+
+    pub(super) fn on_cert(&mut self, path: &str) {
+        (self.is_there, self.cert) = (true, Some(path.into()));
+    }
+
+    pub(super) fn on_key(&mut self, path: &str) {
+        (self.is_there, self.key) = (true, Some(path.into()));
+    }
+
+    pub(super) fn on_client_ca(&mut self, path: &str) {
+        self.client_ca = Some(path.into());
+    }
+
+    pub(super) fn on_client_auth(&mut self, word: &str) -> Result<(), String> {
+        let found = AUTH.iter().find(|(known, _)| *known == word);
+        let (_, auth) = found.ok_or("is none of `off`, `optional`, `required`")?;
+        self.client_auth = Some(*auth);
+        Ok(())
+    }
+
+    /// Paths with commas between them, in place of the file's.
+    pub(super) fn on_crls(&mut self, paths: &str) {
+        self.crls = paths.split(',').filter(|path| !path.is_empty()).map(PathBuf::from).collect();
     }
 
     /// The whole, where anything was said; for `atp up` (`is_local`) always, and there it may lack its files.
@@ -125,7 +123,7 @@ const CRLS_MAX: usize = 64;
 mod tests {
     use proto_core::parse::Source;
 
-    use super::super::Config;
+    use super::super::{Config, Env};
     use super::*;
 
     fn read(text: &str, env: Env<'_>) -> Result<Option<Tls>, String> {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::answer::AnswerBody;
 use crate::clock;
 use crate::telemetry::metrics;
-use crate::worker::{Shared, Worker};
+use crate::worker::Shared;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum What {
@@ -20,8 +20,7 @@ pub enum What {
     Adapters,
 }
 
-pub async fn serve(worker: &Arc<Worker>, what: What) -> Response<AnswerBody> {
-    let shared = &worker.shared;
+pub async fn answer(shared: &Arc<Shared>, what: What) -> Response<AnswerBody> {
     match what {
         What::Health => json_answer(StatusCode::OK, &health(shared)),
         What::Ready => {

@@ -113,7 +113,7 @@ async fn open(
         Door::Ask => ask::serve(arrived).await,
         Door::Models => models::list(&arrived),
         Door::Model => models::one(&arrived, path.strip_prefix(MODEL_PREFIX).unwrap_or_default()),
-        Door::Health(what) => health::serve(&arrived.peer.worker, what).await,
+        Door::Health(what) => health::answer(&arrived.peer.worker.shared, what).await,
         Door::Wrong(fault) => {
             let telling = Telling::new(Dialect::OpenAi, &arrived.request_id).about_path(path);
             refused(&arrived.peer, &telling, fault)

@@ -6,6 +6,7 @@
 
 mod adapter;
 mod document;
+pub mod environment;
 pub mod fields;
 mod json;
 mod route;
@@ -63,6 +64,11 @@ impl fmt::Display for Mistake {
         }
         f.write_str(&self.what)
     }
+}
+
+/// A mistake that no file has.
+fn path_of(path: &str, what: String) -> Mistake {
+    Mistake { place: None, path: path.into(), what }
 }
 
 /// One resource as it was written and what it means.

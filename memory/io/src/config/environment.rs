@@ -1,0 +1,64 @@
+//! The variables a memory gateway reads: name, default, meaning, and where each goes. Settings and
+//! `atp config env` read this one table.
+
+use memory_core::audit::Secret;
+use memory_core::entry::TTL_SECONDS_MAX;
+use proto_core::parse::Mistake;
+use proto_core::parse::environment::{Row, Variable, take_all, whole};
+
+use super::{Env, QUOTA_MB_MAX, Said};
+
+/// All of them, for people.
+pub fn rows() -> impl Iterator<Item = Row> {
+    VARIABLES.iter().map(|variable| variable.row)
+}
+
+/// What is wrong with those that are set.
+pub fn mistakes(env: Env<'_>) -> Vec<Mistake> {
+    take_all(VARIABLES, env, &mut Said::default())
+}
+
+pub(super) const VARIABLES: &[Variable<Said>] = &[
+    Variable {
+        row: Row::new("MEMORY_QUOTA_MB", "1024", "megabytes a tenant may store"),
+        take: |said, text| whole(text, 1..=QUOTA_MB_MAX).map(|megabytes| said.quota_mb = megabytes),
+    },
+    Variable {
+        row: Row::new("MEMORY_TTL_SECONDS", "3600", "lifetime of items that name none, 0 for ever"),
+        take: |said, text| whole(text, 0..=TTL_SECONDS_MAX).map(|seconds| said.ttl_seconds = seconds),
+    },
+    Variable {
+        row: Row::new(
+            "MEMORY_PII",
+            "keep",
+            "`redact`: personal data and secrets are taken out of what is put",
+        ),
+        take: |said, text| match text {
+            "keep" => {
+                said.redact = false;
+                Ok(())
+            }
+            "redact" => {
+                said.redact = true;
+                Ok(())
+            }
+            _ => Err("is neither `keep` nor `redact`".into()),
+        },
+    },
+    Variable {
+        row: Row::new("AUDIT_SECRET", "", "16 bytes or more that seal audit events").secret(),
+        take: |said, text| {
+            let secret = Secret::new(text.as_bytes()).map_err(|fault| fault.to_string())?;
+            said.secret = Some(secret);
+            Ok(())
+        },
+    },
+    Variable {
+        row: Row::new(
+            "ANOMALY_THRESHOLD",
+            "10",
+            "accesses a minute past which many namespaces are an anomaly",
+        ),
+        take: |said, text| whole(text, 1..=u64::MAX).map(|accesses| said.accesses_max = accesses),
+    },
+];
