@@ -7,6 +7,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -50,8 +51,9 @@ impl Authority {
     }
 }
 
-/// A model server that speaks HTTP/2 only, and wants a client certificate of `ca.pem`.
-async fn model_server(folder: &Path) -> SocketAddr {
+/// A model server that speaks HTTP/2 only, and wants a client certificate of `ca.pem`. Says which of its
+/// connections, from 1, it answers on, and tells how many are open.
+async fn model_server(folder: &Path) -> (SocketAddr, Arc<AtomicUsize>) {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(folder.join("ca.pem")).unwrap()).unwrap();
     let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build().unwrap();
@@ -63,26 +65,37 @@ async fn model_server(folder: &Path) -> SocketAddr {
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
+    let open = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&open);
     tokio::spawn(async move {
+        let mut last = 0;
         while let Ok((stream, _)) = listener.accept().await {
-            let acceptor = acceptor.clone();
+            let Ok(stream) = acceptor.accept(stream).await else { continue };
+            last += 1;
+            let (number, counted) = (last, Arc::clone(&counted));
+            // Order: relaxed, a count.
+            counted.fetch_add(1, Ordering::Relaxed);
             tokio::spawn(async move {
-                let Ok(stream) = acceptor.accept(stream).await else { return };
-                let service = service_fn(answer);
+                let service = service_fn(move |request| answer(request, number));
                 let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
                 let _ = connection.serve_connection(TokioIo::new(stream), service).await;
+                // Order: relaxed, a count.
+                counted.fetch_sub(1, Ordering::Relaxed);
             });
         }
     });
-    address
+    (address, open)
 }
+
+const USAGE: &str = r#""usage":{"prompt_tokens":1,"completion_tokens":1}"#;
 
 async fn answer(
     request: Request<hyper::body::Incoming>,
+    connection: usize,
 ) -> Result<Response<Full<Bytes>>, std::convert::Infallible> {
     let version = format!("{:?}", request.version());
     let body = format!(
-        r#"{{"version":"{version}","path":"{}","usage":{{"prompt_tokens":1,"completion_tokens":1}}}}"#,
+        r#"{{"version":"{version}","path":"{}","connection":{connection},{USAGE}}}"#,
         request.uri().path()
     );
     let mut response = Response::new(Full::new(Bytes::from(body)));
@@ -121,6 +134,15 @@ async fn metrics(address: SocketAddr) -> String {
     send(address, request.unwrap()).await.1
 }
 
+/// Until so many changes of adapters' files are in use.
+async fn taken(handle: &Handle, times: usize) {
+    let begun = Instant::now();
+    let line = format!("\natp_adapter_files_taken_total {times}\n");
+    while !metrics(handle.http[0]).await.contains(&line) {
+        assert!(begun.elapsed() < Duration::from_secs(20), "the new one is never taken");
+    }
+}
+
 async fn send(address: SocketAddr, request: Request<Full<Bytes>>) -> (u16, String) {
     let stream = TcpStream::connect(address).await.unwrap();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
@@ -149,7 +171,7 @@ async fn an_adapter_behind_mutual_tls_is_spoken_to_in_http2_and_a_wrong_ca_is_a_
     wrong.write_ca(folder.path(), "other.pem");
     right.write(folder.path(), "server", ExtendedKeyUsagePurpose::ServerAuth);
     right.write(folder.path(), "client", ExtendedKeyUsagePurpose::ClientAuth);
-    let address = model_server(folder.path()).await;
+    let (address, _) = model_server(folder.path()).await;
     let at = |name: &str| folder.path().join(name).display().to_string();
     let (ca, other, cert, key) = (at("ca.pem"), at("other.pem"), at("client.pem"), at("client.key"));
     let resources = [
@@ -180,7 +202,7 @@ async fn a_client_certificate_that_changes_on_disk_is_shown_from_then_on() {
     right.write_ca(folder.path(), "ca.pem");
     right.write(folder.path(), "server", ExtendedKeyUsagePurpose::ServerAuth);
     wrong.write(folder.path(), "client", ExtendedKeyUsagePurpose::ClientAuth);
-    let address = model_server(folder.path()).await;
+    let (address, _) = model_server(folder.path()).await;
     let at = |name: &str| folder.path().join(name).display().to_string();
     let files = format!("{{ ca: {}, cert: {}, key: {} }}", at("ca.pem"), at("client.pem"), at("client.key"));
     let handle = serve(folder.path(), &adapter("changing", address, &files));
@@ -188,11 +210,38 @@ async fn a_client_certificate_that_changes_on_disk_is_shown_from_then_on() {
     let (status, body) = ask(handle.http[0], "changing-model").await;
     assert_eq!(status, 502, "another authority's: {body}");
     right.write(folder.path(), "client", ExtendedKeyUsagePurpose::ClientAuth);
-    let begun = Instant::now();
-    while !metrics(handle.http[0]).await.contains("\natp_adapter_files_taken_total 1\n") {
-        assert!(begun.elapsed() < Duration::from_secs(20), "the new one is never taken");
-    }
+    taken(&handle, 1).await;
     let (status, body) = ask(handle.http[0], "changing-model").await;
     assert_eq!(status, 200, "the new one is shown: {body}");
+    handle.drain(std::future::pending()).await;
+}
+
+#[tokio::test]
+async fn connections_made_with_a_certificate_that_changed_since_take_nothing_more_and_close() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let folder = tempfile::tempdir().unwrap();
+    let right = Authority::new();
+    right.write_ca(folder.path(), "ca.pem");
+    right.write(folder.path(), "server", ExtendedKeyUsagePurpose::ServerAuth);
+    right.write(folder.path(), "client", ExtendedKeyUsagePurpose::ClientAuth);
+    let (address, open) = model_server(folder.path()).await;
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let files = format!("{{ ca: {}, cert: {}, key: {} }}", at("ca.pem"), at("client.pem"), at("client.key"));
+    let handle = serve(folder.path(), &adapter("changing", address, &files));
+    ready(&handle).await;
+    for _ in 0..2 {
+        let (_, body) = ask(handle.http[0], "changing-model").await;
+        assert!(body.contains(r#""connection":1,"#), "one connection is used again: {body}");
+    }
+    right.write(folder.path(), "client", ExtendedKeyUsagePurpose::ClientAuth);
+    taken(&handle, 1).await;
+    let begun = Instant::now();
+    // Order: relaxed, a count.
+    while open.load(Ordering::Relaxed) > 0 {
+        assert!(begun.elapsed() < Duration::from_secs(20), "the old connection stays open");
+        tokio::task::yield_now().await;
+    }
+    let (_, body) = ask(handle.http[0], "changing-model").await;
+    assert!(body.contains(r#""connection":2,"#), "the old certificate was shown: {body}");
     handle.drain(std::future::pending()).await;
 }

@@ -43,6 +43,11 @@ impl Connector {
         side.look(adapter).await
     }
 
+    /// See [`ClientSide::age`]; without TLS nothing ages.
+    pub fn age(&self) -> u64 {
+        self.tls.as_ref().map_or(0, |(side, _)| side.age())
+    }
+
     pub async fn connect(&self) -> Result<Connected, Fault> {
         match timeout(CONNECT_WAIT, self.open()).await {
             Ok(connected) => connected,
@@ -51,11 +56,12 @@ impl Connector {
     }
 
     async fn open(&self) -> Result<Connected, Fault> {
+        let age = self.age();
         let unreachable = |_| Fault::upstream(Kind::Connect, Retry::Elsewhere);
         let stream = TcpStream::connect((&*self.host, self.port)).await.map_err(unreachable)?;
         stream.set_nodelay(true).map_err(unreachable)?;
         let Some((side, name)) = &self.tls else {
-            return http1_over(stream).await.map(Connected::Http1);
+            return http1_over(stream, age).await.map(Connected::Http1);
         };
         let connector = TlsConnector::from(side.config());
         let stream = connector.connect(name.clone(), stream).await.map_err(|error| {
@@ -63,23 +69,29 @@ impl Connector {
             Fault::upstream(Kind::Tls, Retry::Elsewhere)
         })?;
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-            http2_over(stream).await.map(Connected::Http2)
+            http2_over(stream, age).await.map(Connected::Http2)
         } else {
-            http1_over(stream).await.map(Connected::Http1)
+            http1_over(stream, age).await.map(Connected::Http1)
         }
     }
 }
 
-async fn http1_over<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(io: I) -> Result<Http1, Fault> {
+async fn http1_over<I>(io: I, age: u64) -> Result<Http1, Fault>
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let (sender, connection) = http1::Builder::new()
         .max_buf_size(HTTP1_BUFFER_BYTES)
         .handshake(TokioIo::new(io))
         .await
         .map_err(|_| Fault::upstream(Kind::Connect, Retry::Elsewhere))?;
-    Ok(Http1::new(sender, connection))
+    Ok(Http1::new(sender, connection, age))
 }
 
-async fn http2_over<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(io: I) -> Result<Http2, Fault> {
+async fn http2_over<I>(io: I, age: u64) -> Result<Http2, Fault>
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
@@ -95,7 +107,7 @@ async fn http2_over<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(io: I) -
             tracing::debug!(%error, "a connection to an adapter ended");
         }
     });
-    Ok(Http2::new(sender))
+    Ok(Http2::new(sender, age))
 }
 
 /// Name, TCP and TLS together. A reachable server answers within a second even across the world.

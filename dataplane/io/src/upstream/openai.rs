@@ -62,7 +62,12 @@ impl OpenAi {
     }
 
     pub async fn look_at_files(&self, adapter: &str) -> Option<bool> {
-        self.connector.look_at_files(adapter).await
+        let looked = self.connector.look_at_files(adapter).await;
+        if looked == Some(true) {
+            let age = self.connector.age();
+            self.pools.iter().for_each(|pool| pool.retire(age));
+        }
+        looked
     }
 
     pub fn pool(&self, worker: usize) -> &Pool {
@@ -82,7 +87,7 @@ impl OpenAi {
         if let Some((name, value)) = &self.credential {
             request.headers_mut().insert(name, value.clone());
         }
-        if let Some(found) = self.pool(worker.id).checkout(upstream, worker.id) {
+        if let Some(found) = self.pool(worker.id).checkout(upstream, worker.id, self.connector.age()) {
             match self.send_on(found, path, request).await {
                 Ok(answer) => return Ok(answer),
                 // It had gone stale and took nothing: once more on a fresh one.

@@ -37,6 +37,8 @@ struct Idle {
 
 /// One HTTP/1.1 connection, in use by at most one exchange. Dropping it closes it at once.
 pub struct Http1 {
+    /// Of the files it was made with.
+    age: u64,
     sender: http1::SendRequest<RopeBody>,
     driver: Driver,
 }
@@ -49,6 +51,7 @@ pub struct Driver(Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>
 pub struct Http2 {
     pub sender: http2::SendRequest<RopeBody>,
     in_flight: Arc<AtomicU32>,
+    age: u64,
 }
 
 /// What a checkout found.
@@ -75,11 +78,12 @@ impl Pool {
         Pool { idle: ArrayQueue::new(IDLE_MAX), shared: ArrayQueue::new(HTTP2_MAX) }
     }
 
-    /// A connection that can take a request now, if there is one.
-    pub fn checkout(&self, upstream: &Arc<Upstream>, worker: usize) -> Option<Found> {
+    /// A connection that can take a request now, if there is one. `age`: of the files in use; what was made
+    /// with older ones takes nothing more.
+    pub fn checkout(&self, upstream: &Arc<Upstream>, worker: usize, age: u64) -> Option<Found> {
         for _ in 0..self.shared.len() {
             let Some(connection) = self.shared.pop() else { break };
-            if connection.sender.is_closed() {
+            if connection.sender.is_closed() || connection.age < age {
                 continue;
             }
             let stream = connection.open();
@@ -92,11 +96,28 @@ impl Pool {
         }
         let now = clock::now();
         while let Some(idle) = self.idle.pop() {
-            if now - idle.since < IDLE_WAIT {
+            if now - idle.since < IDLE_WAIT && idle.connection.age >= age {
                 return Some(Found::Http1(Lease::new(idle.connection, upstream, worker)));
             }
         }
         None
+    }
+
+    /// Closes what was made with files older than `age`, once it has nothing under way. For the thread that
+    /// looks at files: whoever checks out meanwhile may find less than there is, and connects.
+    pub fn retire(&self, age: u64) {
+        for _ in 0..self.idle.len() {
+            let Some(idle) = self.idle.pop() else { break };
+            if idle.connection.age >= age {
+                let _ = self.idle.push(idle);
+            }
+        }
+        for _ in 0..self.shared.len() {
+            let Some(connection) = self.shared.pop() else { break };
+            if connection.age >= age {
+                let _ = self.shared.push(connection);
+            }
+        }
     }
 
     /// Puts a fresh HTTP/2 connection at the disposal of others.
@@ -109,8 +130,9 @@ impl Http1 {
     pub fn new(
         sender: http1::SendRequest<RopeBody>,
         driver: impl Future<Output = hyper::Result<()>> + Send + 'static,
+        age: u64,
     ) -> Http1 {
-        Http1 { sender, driver: Driver(Some(Box::pin(driver))) }
+        Http1 { age, sender, driver: Driver(Some(Box::pin(driver))) }
     }
 
     /// Whether it can take a request: looks for a close that arrived while nobody looked.
@@ -146,8 +168,8 @@ impl fmt::Debug for Http1 {
 }
 
 impl Http2 {
-    pub fn new(sender: http2::SendRequest<RopeBody>) -> Http2 {
-        Http2 { sender, in_flight: Arc::new(AtomicU32::new(0)) }
+    pub fn new(sender: http2::SendRequest<RopeBody>, age: u64) -> Http2 {
+        Http2 { sender, in_flight: Arc::new(AtomicU32::new(0)), age }
     }
 
     /// Room for one more stream?

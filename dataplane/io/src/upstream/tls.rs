@@ -1,7 +1,9 @@
 //! TLS towards adapters: the system's roots or a given CA, with a client certificate where one is named. The
-//! files are read again when they change; what is new is for connections to come.
+//! files are read again when they change; what is new is for connections to come, and those there are take no
+//! further request.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use proto_core::model::TlsFiles;
@@ -18,6 +20,8 @@ use crate::tls::{Look, read};
 pub struct ClientSide {
     files: TlsFiles,
     now: watch::Sender<Arc<ClientConfig>>,
+    /// Changes of files since the start.
+    age: AtomicU64,
     /// What is in use, and what was seen since. One thread looks; the lock only makes sharing legal.
     seen: Mutex<(Contents, Look<Contents>)>,
 }
@@ -37,12 +41,19 @@ impl ClientSide {
         let contents = contents(&files).map_err(Unusable)?;
         let config = client(&files, &contents)?;
         let seen = Mutex::new((contents, Look::default()));
-        Ok(ClientSide { files, now: watch::Sender::new(Arc::new(config)), seen })
+        Ok(ClientSide { files, now: watch::Sender::new(Arc::new(config)), age: AtomicU64::new(0), seen })
     }
 
     /// For a connection that begins.
     pub fn config(&self) -> Arc<ClientConfig> {
         Arc::clone(&self.now.borrow())
+    }
+
+    /// Which files a connection that begins now is made with, at least; from 0, grows with each change. Asked
+    /// before [`ClientSide::config`].
+    pub fn age(&self) -> u64 {
+        // Order: acquire, paired with `look`: whoever sees an age connects with its files or newer ones.
+        self.age.load(Ordering::Acquire)
     }
 
     /// Takes changed files into use, or says why not; whether it did, where there was a change. `adapter`:
@@ -64,6 +75,8 @@ impl ClientSide {
             Ok((contents, config)) => {
                 *in_use = contents;
                 self.now.send_replace(Arc::new(config));
+                // Order: release, see `age`.
+                self.age.fetch_add(1, Ordering::Release);
                 tracing::info!(adapter, "new TLS files are in use");
                 Some(true)
             }
