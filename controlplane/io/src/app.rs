@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use controlplane_core::intent::{Intent, Refusal};
+use prometheus::IntCounter;
 use proto_core::parse::{Mistake, Source, documents};
 use proto_core::sync::MESSAGE_BYTES_MAX;
 use proto_rpc::admin::operations_server::OperationsServer;
@@ -124,7 +125,8 @@ async fn assemble(
         stop,
         tasks: JoinSet::new(),
     };
-    serve_grpc(&mut handle.tasks, router, grpc, tls, &stopping);
+    let retired = metrics.tls_retired.clone();
+    serve_grpc(&mut handle.tasks, router, grpc, tls.map(|side| (side, retired)), &stopping);
     let view = View { writer: writer.clone(), planes, metrics };
     if let Some(source) = source {
         let (View { writer, metrics, .. }, until) = (view.clone(), stopping.clone());
@@ -145,18 +147,18 @@ fn serve_grpc(
     tasks: &mut JoinSet<Result<(), String>>,
     router: Router,
     port: Bound,
-    tls: Option<ServerSide>,
+    tls: Option<(ServerSide, IntCounter)>,
     stopping: &Stopping,
 ) {
     let failed = |error: tonic::transport::Error| format!("the gRPC server failed: {error}");
     let until = stopping.clone();
     let until = async move { until.wait().await };
-    let Some(tls) = tls else {
+    let Some((tls, retired)) = tls else {
         let serving = router.serve_with_incoming_shutdown(port.into_stream(), until);
         tasks.spawn(async move { serving.await.map_err(failed) });
         return;
     };
-    let serving = router.serve_with_incoming_shutdown(tls.secure(port), until);
+    let serving = router.serve_with_incoming_shutdown(tls.secure(port, retired), until);
     tasks.spawn(async move { serving.await.map_err(failed) });
     let until = stopping.clone();
     tasks.spawn(async move {

@@ -42,6 +42,8 @@ pub struct Tls {
     pub key: PathBuf,
     /// Roots of client certificates. With it every client needs one, and its SAN says what it may do.
     pub client_ca: Option<PathBuf>,
+    /// What those took back. With any, every authority in a client's chain needs one.
+    pub crls: Vec<PathBuf>,
 }
 
 impl Config {
@@ -133,16 +135,27 @@ fn read_cleartext(listen: Option<&Fields<'_>>) -> Cleartext {
 }
 
 fn read_tls(field: &Field<'_>, folder: &Path) -> Option<Tls> {
-    let fields = field.fields(&["cert", "key", "client_ca"])?;
+    let fields = field.fields(&["cert", "key", "client_ca", "crl"])?;
     let cert = fields.required("cert").and_then(|field| path(&field, folder));
     let key = fields.required("key").and_then(|field| path(&field, folder));
     let client_ca = fields.optional("client_ca").and_then(|field| path(&field, folder));
-    Some(Tls { cert: cert?, key: key?, client_ca })
+    let crls = fields.optional("crl");
+    if let Some(crls) = &crls
+        && client_ca.is_none()
+    {
+        crls.mistake("means something only with tls.client_ca");
+    }
+    let crls = crls.and_then(|field| field.list(0..=CRLS_MAX)).unwrap_or_default();
+    let crls = crls.iter().filter_map(|one| path(one, folder)).collect();
+    Some(Tls { cert: cert?, key: key?, client_ca, crls })
 }
 
 fn path(field: &Field<'_>, folder: &Path) -> Option<PathBuf> {
     field.text().map(|text| folder.join(text))
 }
+
+/// Lists of revocations: one for each authority a fleet is signed by, and some to spare.
+const CRLS_MAX: usize = 64;
 
 const GRPC_DEFAULT: SocketAddr = loopback(7440);
 const HTTP_DEFAULT: SocketAddr = loopback(7441);

@@ -22,6 +22,8 @@ pub struct Metrics {
     pub rejections: IntCounter,
     /// Calls without a valid token.
     pub unauthenticated: IntCounter,
+    /// Connections ended because their certificate is trusted no more.
+    pub tls_retired: IntCounter,
 }
 
 /// What became of an Apply or Delete.
@@ -82,6 +84,10 @@ impl Metrics {
                 "atp_controlplane_unauthenticated_total",
                 "Calls refused for want of a valid token.",
             )?,
+            tls_retired: counter(
+                "atp_controlplane_tls_retired_total",
+                "Connections ended because their certificate is trusted no more.",
+            )?,
         };
         metrics.register()?;
         // Shown from the start, so that a first failure is a step and not a series out of nowhere.
@@ -119,7 +125,8 @@ impl Metrics {
         self.registry.register(Box::new(self.applies.clone()))?;
         self.registry.register(Box::new(self.acks.clone()))?;
         self.registry.register(Box::new(self.rejections.clone()))?;
-        self.registry.register(Box::new(self.unauthenticated.clone()))
+        self.registry.register(Box::new(self.unauthenticated.clone()))?;
+        self.registry.register(Box::new(self.tls_retired.clone()))
     }
 }
 

@@ -104,8 +104,13 @@ impl Authority {
     }
 
     fn sign(&self, san: rcgen::SanType) -> (String, String) {
+        self.sign_as(san, None)
+    }
+
+    fn sign_as(&self, san: rcgen::SanType, serial: Option<u64>) -> (String, String) {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::default();
+        params.serial_number = serial.map(Into::into);
         params.subject_alt_names = vec![san];
         (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
     }
@@ -117,14 +122,43 @@ impl Authority {
             std::fs::write(&path, content).unwrap();
             path
         };
-        Tls { cert: file("cert.pem", &cert), key: file("key.pem", &key), client_ca: None }
+        Tls { cert: file("cert.pem", &cert), key: file("key.pem", &key), client_ca: None, crls: Vec::new() }
+    }
+
+    /// The list of what it took back, by serial number.
+    fn revoked(&self, serials: &[u64]) -> String {
+        let now = std::time::SystemTime::now();
+        let day = std::time::Duration::from_secs(86_400);
+        let taken_back = |serial: &u64| rcgen::RevokedCertParams {
+            serial_number: (*serial).into(),
+            revocation_time: now.into(),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = rcgen::CertificateRevocationListParams {
+            this_update: (now - day).into(),
+            next_update: (now + day).into(),
+            crl_number: (serials.len() as u64 + 1).into(),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(taken_back).collect(),
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.issuer).unwrap().pem().unwrap()
     }
 
     /// A channel that trusts this authority and, with a SPIFFE name, shows a certificate of it.
     async fn connect(&self, port: u16, spiffe: Option<&str>) -> Result<Channel, tonic::transport::Error> {
+        let pair = spiffe.map(|spiffe| self.sign(rcgen::SanType::URI(spiffe.try_into().unwrap())));
+        self.connect_with(port, pair).await
+    }
+
+    async fn connect_with(
+        &self,
+        port: u16,
+        pair: Option<(String, String)>,
+    ) -> Result<Channel, tonic::transport::Error> {
         let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&self.ca));
-        if let Some(spiffe) = spiffe {
-            let (cert, key) = self.sign(rcgen::SanType::URI(spiffe.try_into().unwrap()));
+        if let Some((cert, key)) = pair {
             tls = tls.identity(Identity::from_pem(cert, key));
         }
         let endpoint = Channel::from_shared(format!("https://localhost:{port}")).unwrap();
@@ -198,4 +232,58 @@ async fn certificates_that_change_are_shown_to_those_who_come_then_and_a_bad_pai
     }
     assert!(before.connect(port, None).await.is_err(), "the old one is not shown any more");
     assert!(status(open, bearer()).await.is_ok(), "who was there stays");
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_taken_back_loses_its_connection_and_opens_none_and_others_stay() {
+    let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+    let mut tls = authority.server_files(folder.path());
+    let (ca, list) = (folder.path().join("ca.pem"), folder.path().join("list.crl"));
+    std::fs::write(&ca, &authority.ca).unwrap();
+    std::fs::write(&list, authority.revoked(&[])).unwrap();
+    (tls.client_ca, tls.crls) = (Some(ca), vec![list.clone()]);
+    let handle = start(Config { tls: Some(tls), ..config(folder.path()) }, None).await.unwrap();
+    let port = handle.grpc_addr.port();
+    let edge = |name: &str, serial| {
+        let name = format!("spiffe://atp.local/dataplane/{name}");
+        authority.sign_as(rcgen::SanType::URI(name.as_str().try_into().unwrap()), Some(serial))
+    };
+    let (lost, stays) = (edge("lost", 7), edge("stays", 8));
+    let open = async |pair: &(String, String)| {
+        let mut client = SyncClient::new(authority.connect_with(port, Some(pair.clone())).await.unwrap());
+        let (say, said) = tokio::sync::mpsc::channel::<control::SyncRequest>(1);
+        let said = tokio_stream::wrappers::ReceiverStream::new(said);
+        (say, client.sync(said).await.unwrap().into_inner())
+    };
+    let (_say, mut told) = open(&lost).await;
+    let (_others_say, mut others) = open(&stays).await;
+    std::fs::write(&list, authority.revoked(&[7])).unwrap();
+    let within = std::time::Duration::from_secs(30);
+    let ended = tokio::time::timeout(within, told.message()).await.expect("it ends in time");
+    assert!(ended.is_err(), "its stream is cut: {ended:?}");
+    if let Ok(channel) = authority.connect_with(port, Some(lost)).await {
+        assert!(sync(channel, Bearer(None)).await.is_err(), "it opens no other");
+    }
+    assert!(is_open(&mut others).await, "another's stream goes on");
+    let channel = authority.connect_with(port, Some(stays)).await.unwrap();
+    assert!(sync(channel, Bearer(None)).await.is_ok(), "and it may open more");
+    // Half of a list, or none, changes nothing.
+    std::fs::write(&list, "").unwrap();
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < std::time::Duration::from_secs(2) {
+        let channel = authority.connect_with(port, Some(edge("third", 9))).await.unwrap();
+        assert!(sync(channel, Bearer(None)).await.is_ok(), "the list before still counts");
+        if let Ok(channel) = authority.connect_with(port, Some(edge("lost", 7))).await {
+            assert!(sync(channel, Bearer(None)).await.is_err(), "and so does what it says");
+        }
+    }
+}
+
+/// Whether a stream has nothing to say and is there.
+async fn is_open(stream: &mut tonic::Streaming<control::SyncResponse>) -> bool {
+    tokio::select! {
+        biased;
+        ended = stream.message() => panic!("{ended:?}"),
+        () = std::future::ready(()) => true,
+    }
 }
