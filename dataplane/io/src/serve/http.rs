@@ -7,6 +7,7 @@ use dataplane_core::table::{Table, TenantId};
 use dataplane_state::tally::Operation;
 use http::header::{ALLOW, AUTHORIZATION, CONNECTION, HOST};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
+use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 use proto_core::units::Moment;
 use sha2::{Digest, Sha256};
@@ -42,7 +43,9 @@ pub async fn serve(peer: Arc<Peer>, request: Request<Arriving>) -> Response<Answ
     worker.tally.requests_started.one();
     let request_id = request_id(&head.headers, worker);
     let is_addressed = is_addressed(&peer, head.version, &head.headers);
+    let protocol = head.extensions.remove::<Protocol>();
     let (operation, door) = match is_addressed {
+        true if head.method == Method::CONNECT => tunnelling(protocol.as_ref(), head.uri.path()),
         true if ws::is_wanted(&head.headers) => upgrading(&head.method, head.uri.path()),
         true => door(&head.method, head.uri.path()),
         false => {
@@ -98,11 +101,18 @@ async fn open(
         Door::WebSocket => {
             let telling = Telling::new(Dialect::OpenAi, &arrived.request_id).about_path(path);
             let wanted = on_upgrade.filter(|_| ws::is_wanted(&arrived.headers));
-            let wanted =
-                wanted.ok_or(Fault::client(Kind::InvalidField("upgrade", "websocket, over HTTP/1.1")));
+            let what = "websocket over HTTP/1.1; over HTTP/2 an extended CONNECT";
+            let wanted = wanted.ok_or(Fault::client(Kind::InvalidField("upgrade", what)));
             let upgraded =
                 wanted.and_then(|wanted| ws::upgrade(&arrived.peer, &arrived.headers, uri.query(), wanted));
             upgraded.unwrap_or_else(|fault| refused(&arrived.peer, &telling, fault))
+        }
+        Door::Tunnel => {
+            let telling = Telling::new(Dialect::OpenAi, &arrived.request_id).about_path(path);
+            let wanted = on_upgrade.ok_or(Fault::client(Kind::InvalidField(":protocol", "over HTTP/2")));
+            let connected =
+                wanted.and_then(|wanted| ws::connect(&arrived.peer, &arrived.headers, uri.query(), wanted));
+            connected.unwrap_or_else(|fault| refused(&arrived.peer, &telling, fault))
         }
         Door::Session => {
             let telling = Telling::new(Dialect::OpenAi, &arrived.request_id).about_path(path);
@@ -134,6 +144,17 @@ fn is_addressed(peer: &Peer, version: Version, headers: &HeaderMap) -> bool {
     peer.is_h2 || hosts == 1 || (hosts == 0 && version == Version::HTTP_10)
 }
 
+/// What CONNECT may ask for: a WebSocket on a stream of HTTP/2 (RFC 8441). Nobody is connected to elsewhere.
+fn tunnelling(protocol: Option<&Protocol>, path: &str) -> (Operation, Door) {
+    let door = match (protocol.map(Protocol::as_str), path) {
+        (Some("websocket"), "/ws" | "/" | "/mcp") => Door::Tunnel,
+        (Some("websocket"), _) => Door::Wrong(Fault::client(Kind::PathUnknown)),
+        (Some(_), _) => Door::Wrong(Fault::client(Kind::InvalidField(":protocol", "websocket"))),
+        (None, _) => return door(&Method::CONNECT, path),
+    };
+    (Operation::Other, door)
+}
+
 /// Where WebSockets are served: the path of sessions, and those that existing clients dial.
 fn upgrading(method: &Method, path: &str) -> (Operation, Door) {
     match path {
@@ -144,6 +165,7 @@ fn upgrading(method: &Method, path: &str) -> (Operation, Door) {
 
 enum Door {
     WebSocket,
+    Tunnel,
     Session,
     Completions(Path),
     Ask,

@@ -18,6 +18,7 @@ pub mod h2;
 pub mod link;
 mod opening;
 mod outbox;
+mod patient;
 mod seats;
 mod strand;
 mod work;

@@ -1,5 +1,6 @@
-//! Sessions over WebSocket (RFC 6455): each message is a frame, JSON as text, the others as binary; which it
-//! is, is agreed as the subprotocol. Up to 64 sessions share a connection.
+//! Sessions over WebSocket, on a connection of HTTP/1.1 (RFC 6455) or a stream of HTTP/2 (RFC 8441): each
+//! message is a frame, JSON as text, the others as binary; which it is, is agreed as the subprotocol. Up to
+//! 64 sessions share a WebSocket.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,12 +31,13 @@ use super::compat::{self, Compat};
 use super::conversation;
 use super::link::{Inbound, OUTBOUND_MAX, Outbound, branch};
 use super::opening::Caller;
+use super::patient::Patient;
 use crate::drain::{LAST_WORDS, Phase};
 use crate::serve::answer::AnswerBody;
 use crate::serve::headers::X_API_KEY;
 use crate::serve::{Peer, retired};
 
-type Socket = WebSocketStream<TokioIo<Upgraded>>;
+type Socket = WebSocketStream<Patient<TokioIo<Upgraded>>>;
 
 /// Whether a request wants to become a WebSocket.
 pub fn is_wanted(headers: &HeaderMap) -> bool {
@@ -54,29 +56,55 @@ pub fn upgrade(
     let Some(key) = key else {
         return Err(Fault::client(Kind::InvalidField("sec-websocket-key", "16 bytes in base64 (RFC 6455)")));
     };
-    if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
-        return Err(Fault::client(Kind::InvalidField("sec-websocket-version", "13")));
-    }
     let accept = HeaderValue::try_from(derive_accept_key(key.as_bytes())).expect("base64 is visible ASCII");
-    let (encoding, subprotocol) = chosen(headers);
-    let caller = Caller { peer: Arc::clone(peer), headers: Arc::new(credentials(headers, query)) };
-    // Who may not come in learns it now, as an answer every client shows.
-    caller.check()?;
+    let mut response = begin(peer, headers, query, on_upgrade, Patient::alone)?;
     peer.stage.on_upgrade();
-    tokio::spawn(async move {
-        match on_upgrade.await {
-            Ok(upgraded) => carry(caller, upgraded, encoding).await,
-            Err(error) => tracing::debug!(%error, "a WebSocket did not come about"),
-        }
-    });
-    let mut response = Response::new(AnswerBody::text(""));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let out = response.headers_mut();
     out.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     out.insert(UPGRADE, HeaderValue::from_static("websocket"));
     out.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    Ok(response)
+}
+
+/// The same over one stream of HTTP/2, whose other streams go on: an extended CONNECT (RFC 8441). There is no
+/// key to answer: nobody can take its stream for something else.
+pub fn connect(
+    peer: &Arc<Peer>,
+    headers: &HeaderMap,
+    query: Option<&str>,
+    on_upgrade: OnUpgrade,
+) -> Result<Response<AnswerBody>, Fault> {
+    let serving = peer.stage.on_head();
+    let worker = Arc::clone(&peer.worker);
+    begin(peer, headers, query, on_upgrade, move |io| Patient::shared(io, &worker, serving))
+}
+
+/// What both have in common; the answer still lacks what its protocol says.
+fn begin(
+    peer: &Arc<Peer>,
+    headers: &HeaderMap,
+    query: Option<&str>,
+    on_upgrade: OnUpgrade,
+    guard: impl FnOnce(TokioIo<Upgraded>) -> Patient<TokioIo<Upgraded>> + Send + 'static,
+) -> Result<Response<AnswerBody>, Fault> {
+    if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+        return Err(Fault::client(Kind::InvalidField("sec-websocket-version", "13")));
+    }
+    let (encoding, subprotocol) = chosen(headers);
+    let caller = Caller { peer: Arc::clone(peer), headers: Arc::new(credentials(headers, query)) };
+    // Who may not come in learns it now, as an answer every client shows.
+    caller.check()?;
+    tokio::spawn(async move {
+        match on_upgrade.await {
+            Ok(upgraded) => carry(caller, guard(TokioIo::new(upgraded)), encoding).await,
+            Err(error) => tracing::debug!(%error, "a WebSocket did not come about"),
+        }
+    });
+    let mut response = Response::new(AnswerBody::text(""));
     if let Some(subprotocol) = subprotocol {
-        out.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol));
+        let named = HeaderValue::from_static(subprotocol);
+        response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, named);
     }
     Ok(response)
 }
@@ -107,14 +135,14 @@ fn credentials(headers: &HeaderMap, query: Option<&str>) -> HeaderMap {
 }
 
 /// One connection, until it ends.
-async fn carry(caller: Caller, upgraded: Upgraded, encoding: Encoding) {
+async fn carry(caller: Caller, io: Patient<TokioIo<Upgraded>>, encoding: Encoding) {
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(WRITE_BUFFER_BYTES)
         .max_write_buffer_size(FRAME_BYTES_MAX * 2)
         .max_message_size(Some(FRAME_BYTES_MAX))
         .max_frame_size(Some(FRAME_BYTES_MAX));
-    let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
+    let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
     let (sink, stream) = socket.split();
     let (out, outbound) = mpsc::channel(OUTBOUND_MAX);
     let mut phases = caller.peer.worker.shared.phases();
