@@ -33,6 +33,7 @@ async fn what_is_served_over_http_is_served_over_http3() {
     assert_eq!(streamed.status, 200);
     assert!(!streamed.is_cut && streamed.text.ends_with("data: [DONE]\n\n"), "{}", streamed.text);
     assert_eq!(streamed.header("x-atp-adapter"), "a");
+    assert!(streamed.header("date").ends_with(" GMT"), "{}", streamed.header("date"));
     let whole = third.chat("m--tokens-5", false).await.whole().await;
     assert_eq!(whole.header("content-length"), whole.text.len().to_string());
     assert_eq!(whole.json()["choices"][0]["message"]["role"], "assistant");
@@ -44,6 +45,12 @@ async fn what_is_served_over_http_is_served_over_http3() {
     let head = third.send(head, None).await.whole().await;
     assert_eq!((head.status, head.text.as_str()), (200, ""));
     assert_eq!(head.header("content-length"), listed.text.len().to_string());
+    let page = Caller::new(atp.clients).get("/metrics").await.text;
+    assert!(
+        page.contains("\natp_quic_retries_total 1\n"),
+        "whoever comes first is asked to prove its address"
+    );
+    assert!(page.contains("\natp_quic_refused_total{reason=\"crowded\"} 0\n"), "{page}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

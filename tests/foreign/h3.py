@@ -6,7 +6,9 @@
 """
 
 import asyncio
+import email.utils
 import json
+import time
 
 import kit
 import quic_kit
@@ -109,6 +111,8 @@ async def a_chat_is_answered_whole(client):
     stream = client.ask("POST", "/v1/chat/completions", chat("mock-small", False))
     head, body, _ = await client.whole(stream)
     assert head[":status"] == "200" and int(head["content-length"]) == len(body), head
+    told = email.utils.parsedate_to_datetime(head["date"]).timestamp()
+    assert abs(time.time() - told) < 60, head["date"]
     assert "tok20" in json.loads(body)["choices"][0]["message"]["content"]
 
 

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::drain::Phase;
-use crate::serve::Seats;
+use crate::serve::{Seats, quic};
 use crate::served::Served;
 use crate::sessions::Sessions;
 use crate::tls::ServerSide;
@@ -38,6 +38,7 @@ pub struct Shared {
     pub tables: Tables<Served>,
     /// Of the listener behind TLS.
     pub tls: Option<Arc<ServerSide>>,
+    pub quic: quic::Counts,
     pub sessions: Sessions,
     /// Sessions whose peers may come back.
     pub seats: Arc<Seats>,
@@ -75,6 +76,7 @@ impl Shared {
             config,
             tables: Tables::new(),
             tls,
+            quic: quic::Counts::default(),
             sessions: Sessions::new(),
             seats: Arc::default(),
             lines: Lines::default(),

@@ -27,6 +27,7 @@ pub fn text(shared: &Shared) -> String {
     process(&mut page, shared, &tallies);
     if let Some(side) = &shared.tls {
         tls::of_listeners(&mut page, side);
+        tls::of_quic(&mut page, &shared.quic);
     }
     if let Some(served) = shared.tables.peek() {
         models(&mut page, &served);

@@ -9,6 +9,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{sleep, timeout};
 
+use super::counts::Refused;
 use super::settings;
 use crate::drain::Phase;
 use crate::listen::{Busy, may_open};
@@ -36,6 +37,7 @@ pub async fn serve(door: Door, incoming: Incoming, place: OwnedSemaphorePermit, 
     let worker = Arc::clone(&door.worker);
     if !may_open(&worker) {
         worker.tally.connections_refused.one();
+        worker.shared.quic.on_refused(Refused::Full);
         incoming.refuse();
         return;
     }

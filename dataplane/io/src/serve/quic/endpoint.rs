@@ -11,6 +11,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::counts::{Counts, Refused};
 use super::{connection, settings};
 use crate::drain::{LAST_WORDS, Phase};
 use crate::listen::Busy;
@@ -67,7 +68,10 @@ pub async fn serve(workers: Vec<Arc<Worker>>, socket: UdpSocket, busy: Busy) -> 
             tokio::select! {
                 biased;
                 _ = &mut closing => break,
-                Some(incoming) = endpoint.accept() => incoming.refuse(),
+                Some(incoming) = endpoint.accept() => {
+                    shared.quic.on_refused(Refused::Draining);
+                    incoming.refuse();
+                }
                 else => break,
             }
         }
@@ -101,12 +105,14 @@ struct Lobby {
 impl Lobby {
     fn on_incoming(&mut self, incoming: Incoming, busy: &Busy) {
         if !incoming.remote_address_validated() {
-            if let Err(error) = incoming.retry() {
-                error.into_incoming().ignore();
+            match incoming.retry() {
+                Ok(()) => self.counts().on_retry(),
+                Err(error) => error.into_incoming().ignore(),
             }
             return;
         }
         let Ok(place) = Arc::clone(&self.half_open).try_acquire_owned() else {
+            self.counts().on_refused(Refused::Crowded);
             incoming.refuse();
             return;
         };
@@ -117,6 +123,10 @@ impl Lobby {
         let shared = Arc::clone(&worker.shared);
         let door = connection::Door { worker, tls: Arc::clone(&self.tls), is_loopback: self.is_loopback };
         shared.spawn_at(at, connection::serve(door, incoming, place, busy.clone()));
+    }
+
+    fn counts(&self) -> &Counts {
+        &self.workers[0].shared.quic
     }
 }
 

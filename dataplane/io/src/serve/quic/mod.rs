@@ -7,9 +7,11 @@
 
 mod atp;
 mod connection;
+mod counts;
 mod endpoint;
 #[cfg(feature = "http3")]
 pub mod h3;
 mod settings;
 
+pub use self::counts::Counts;
 pub use self::endpoint::{bind, serve};

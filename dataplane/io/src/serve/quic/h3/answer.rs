@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use h3::error::{Code, StreamError};
 use h3::server::RequestStream;
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, DATE};
 use http::{HeaderValue, Response};
 use http_body::{Body as _, Frame};
 use tokio::time::{sleep, timeout};
 
 use super::transport::Writing;
+use crate::clock;
 use crate::relay::Cut;
 use crate::serve::answer::AnswerBody;
 use crate::serve::unsent::Parcel;
@@ -34,6 +35,8 @@ pub async fn send(
     {
         head.headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes));
     }
+    // Over TCP the library does this.
+    head.headers.entry(DATE).or_insert_with(clock::date);
     let sending = pass(worker, &mut stream, Response::from_parts(head, ()), body, is_head);
     let end = tokio::select! {
         biased;
