@@ -115,10 +115,15 @@ async fn an_adapter_that_dialed_in_answers_whoever_asks_in_whichever_words() {
         assert_eq!(got, (SKY, "cast", 10, 3));
         // Ten at a millionth of a dollar, three at two.
         assert_eq!(done.cost_usd, 0.000_016);
+        let told = &done.telemetry;
+        assert_eq!((told.tokens, told.usd, &*told.model), (13, 0.000_016, "a"));
+        assert!(told.first_token_ms.is_some() && told.first_token_ms <= told.latency_ms, "{told:?}");
         within("it to leave", stage.leave()).await.expect("no panic").expect("in order");
         until("its absence to be known", async || attached(&atp).await == 0).await;
         let nobody = caller.chat("a").await;
         assert_eq!((nobody.status, &*nobody.code()), (503, "no_models_available"));
+        let told = client.ask(asking("a")).await.expect("room").whole().await.expect_err("nobody is there");
+        assert!(matches!(told, Failure::Refused { code: Code::AgentDown, .. }), "{told}");
     }
 }
 

@@ -91,6 +91,8 @@ pub enum Kind {
     NotReady,
     /// Every candidate's breaker is tripped.
     AllTripped,
+    /// Nobody is attached as the adapter; whoever attaches gets the next call.
+    Absent,
     /// The deadline passed before an answer began (`total`, or the caller's own).
     DeadlineExceeded,
     /// An invariant of ours broke; counted, never the client's fault.
@@ -203,7 +205,12 @@ impl Fault {
             | Kind::RunsFull => 429,
             Kind::ClientGone => 499,
             Kind::Internal => 500,
-            Kind::Draining | Kind::NotReady | Kind::AllTripped | Kind::Preempted | Kind::Shed { .. } => 503,
+            Kind::Draining
+            | Kind::NotReady
+            | Kind::AllTripped
+            | Kind::Absent
+            | Kind::Preempted
+            | Kind::Shed { .. } => 503,
             Kind::DeadlineExceeded | Kind::ConnectTimeout | Kind::FirstTokenTimeout | Kind::IdleTimeout => {
                 504
             }
@@ -248,7 +255,7 @@ impl Fault {
             Kind::Overloaded | Kind::RunsFull => "rate_limited",
             Kind::Draining => "draining",
             Kind::NotReady => "not_ready",
-            Kind::AllTripped => "no_models_available",
+            Kind::AllTripped | Kind::Absent => "no_models_available",
             Kind::DeadlineExceeded => "deadline_exceeded",
             Kind::Internal => "internal_error",
             Kind::Connect => "upstream_unreachable",

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use proto_core::frame::Code;
 use proto_core::session::Message;
 use serde::Deserialize;
 use serde_json::Value;
@@ -88,9 +89,28 @@ pub struct Done {
     pub tokens_in: u64,
     pub tokens_out: u64,
     pub cost_usd: f64,
+    /// What the data plane measured.
+    pub telemetry: Telemetry,
     /// The final message as it came: a fan-out's has its groups and lanes, a chat completion that was not
     /// streamed is here whole.
     pub content: Value,
+}
+
+/// What the data plane measured, as its last frame says; a peer that says nothing of it leaves it empty.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default)]
+pub struct Telemetry {
+    /// In and out, of all lanes and of what decided between them.
+    pub tokens: u64,
+    pub usd: f64,
+    /// From the request to its end.
+    pub latency_ms: Option<u64>,
+    /// From the request to the first token, where one model's answer was streamed.
+    pub first_token_ms: Option<u64>,
+    pub tokens_in: Option<u64>,
+    pub tokens_out: Option<u64>,
+    /// Empty for a fan-out: its lanes say theirs.
+    pub model: String,
 }
 
 impl Answer {
@@ -101,7 +121,8 @@ impl Answer {
     /// The next piece; `None` after [`Piece::Done`].
     ///
     /// # Errors
-    /// Where the request is refused, breaks off, or is silent for too long: then there is nothing more.
+    /// Where the request is refused, fails (also after pieces of it came), breaks off, or is silent for too
+    /// long: then there is nothing more.
     pub async fn next(&mut self) -> Result<Option<Piece>, Failure> {
         let Some(strand) = &mut self.strand else { return Ok(None) };
         let next = timeout(self.silence, strand.next()).await;
@@ -158,6 +179,7 @@ impl Answer {
                 }
             }
             "agent.result.final" => Piece::Done(Box::new(self.done(message)?)),
+            "agent.result.error" => return Err(undecided(read(content)?)),
             "agent.result.provisional" => Piece::Provisional(read(content)?),
             "agent.stream" => Piece::Lane(read(content)?),
             "agent.end" => Piece::LaneEnd(read(content)?),
@@ -167,28 +189,39 @@ impl Answer {
 
     fn done(&mut self, message: &Message) -> Result<Done, Failure> {
         let content: Value = read(message.content.as_str())?;
-        let telemetry: Value =
-            message.telemetry.as_ref().map_or(Ok(Value::Null), |raw| read(raw.as_str()))?;
-        let number = |value: &Value, other: &Value| value.as_u64().or(other.as_u64()).unwrap_or_default();
+        let telemetry = message.telemetry.as_ref().map(|raw| raw.as_str()).filter(|raw| *raw != "null");
+        let telemetry: Telemetry = telemetry.map_or_else(|| Ok(Telemetry::default()), read)?;
+        let number = |value: &Value, other: &Value, told: Option<u64>| {
+            value.as_u64().or(other.as_u64()).or(told).unwrap_or_default()
+        };
         let usage = &content["usage"];
         let text = match content["text"].as_str() {
             Some(text) => text.to_owned(),
             None if self.text.is_empty() => said(&content).to_owned(),
             None => std::mem::take(&mut self.text),
         };
-        let model = content["model_used"].as_str().or(content["model"].as_str()).unwrap_or_default();
+        let model = content["model_used"].as_str().or(content["model"].as_str());
+        let model = model.unwrap_or(&telemetry.model).to_owned();
         let adapter = content["adapter"].as_str().or(message.adapter.as_ref().map(|name| name.as_str()));
-        let cost = content["cost_usd"].as_f64().or(telemetry["usd"].as_f64());
+        let cost = content["cost_usd"].as_f64().unwrap_or(telemetry.usd);
         Ok(Done {
             text,
-            model_used: model.to_owned(),
+            model_used: model,
             adapter: adapter.unwrap_or_default().to_owned(),
-            tokens_in: number(&content["tokens_in"], &usage["prompt_tokens"]),
-            tokens_out: number(&content["tokens_out"], &usage["completion_tokens"]),
-            cost_usd: cost.unwrap_or_default(),
+            tokens_in: number(&content["tokens_in"], &usage["prompt_tokens"], telemetry.tokens_in),
+            tokens_out: number(&content["tokens_out"], &usage["completion_tokens"], telemetry.tokens_out),
+            cost_usd: cost,
+            telemetry,
             content,
         })
     }
+}
+
+/// Of a message that stands in a fan-out's answer's place.
+fn undecided(content: Value) -> Failure {
+    let reason = content["reason"].as_str().unwrap_or("no lane answered").to_owned();
+    let code = content["code"].as_str().and_then(Code::of_text).unwrap_or(Code::Adapter);
+    Failure::Undecided { code, reason, content: Box::new(content) }
 }
 
 /// The text in a piece, whichever words it uses.

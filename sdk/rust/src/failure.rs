@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use proto_core::frame::Code;
 use proto_core::session::Refusal;
+use serde_json::Value;
 
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Failure {
@@ -25,6 +26,10 @@ pub enum Failure {
         /// When the same may succeed, where the data plane knows.
         retry_after: Option<Duration>,
     },
+    /// A fan-out ended without an answer: why, and its last message as it came, with how each lane ended and
+    /// what all of them took.
+    #[error("no answer came of it: {}: {reason}", code.as_str())]
+    Undecided { code: Code, reason: String, content: Box<Value> },
     /// The session is over, and with it all that was under way: the connection was lost and could not be
     /// taken up again in time.
     #[error("the session is lost: {0}")]
@@ -55,6 +60,9 @@ impl Failure {
             Failure::Refused { code, retry_after, .. } => {
                 let again = matches!(code.reaction(), AwaitWindow | Elsewhere | Retransmit | TryAgain);
                 again || retry_after.is_some()
+            }
+            Failure::Undecided { code, .. } => {
+                matches!(code.reaction(), AwaitWindow | Elsewhere | Retransmit | TryAgain)
             }
             Failure::Unreachable { .. } | Failure::Lost(_) | Failure::Timeout(_) | Failure::Crowded(_) => {
                 true

@@ -85,7 +85,7 @@ mod transport;
 pub mod url;
 
 pub use adapter::{Adapter, Reply, Request, StatusTeller, Usage};
-pub use answer::{Answer, Done, Piece};
+pub use answer::{Answer, Done, Piece, Telemetry};
 pub use ask::Ask;
 pub use client::Client;
 pub use dispatch::{Dispatch, Policy};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use sdk_rust::answer::{LaneEnd, Provisional};
-use sdk_rust::{Answer, Done, Piece};
+use sdk_rust::{Answer, Done, Failure, Piece};
 use serde_json::Value;
 
 use crate::kit::within;
@@ -46,7 +46,14 @@ pub async fn hear(answer: &mut Answer) -> Heard {
     let mut heard = Heard::default();
     let mut next: BTreeMap<(String, u64), u64> = BTreeMap::new();
     while heard.last.is_none() {
-        match piece(answer).await {
+        let piece = match within("a piece", answer.next()).await {
+            Err(Failure::Undecided { content, .. }) => {
+                heard.last = Some(Last::Error(*content));
+                break;
+            }
+            piece => piece.expect("no refusal").expect("it ends with its last message"),
+        };
+        match piece {
             Piece::Lane(text) => {
                 let seq = next.entry((text.persona_id.clone(), text.clone_id)).or_insert(text.seq);
                 assert_eq!(text.seq, *seq, "of {}", text.persona_id);
@@ -55,9 +62,6 @@ pub async fn hear(answer: &mut Answer) -> Heard {
             }
             Piece::LaneEnd(end) => heard.ends.push(end),
             Piece::Done(done) => heard.last = Some(Last::Done(done)),
-            Piece::Other { kind, content } if kind == "agent.result.error" => {
-                heard.last = Some(Last::Error(content));
-            }
             Piece::Provisional(_) | Piece::Other { .. } => {}
             other => panic!("no word of a fan-out: {other:?}"),
         }
@@ -91,7 +95,6 @@ pub async fn until_kind(answer: &mut Answer, wanted: &str) -> Value {
 async fn running(answer: &mut Answer) -> Piece {
     match piece(answer).await {
         Piece::Done(done) => panic!("it is over: {done:?}"),
-        Piece::Other { kind, content } if kind == "agent.result.error" => panic!("it is over: {content}"),
         piece => piece,
     }
 }

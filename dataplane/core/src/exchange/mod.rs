@@ -318,7 +318,7 @@ pub fn deadline_fault(is_callers: bool) -> Fault {
 }
 
 fn is_local(kind: Kind) -> bool {
-    matches!(kind, Kind::NoPermit | Kind::TooLate { .. } | Kind::AllTripped)
+    matches!(kind, Kind::NoPermit | Kind::TooLate { .. } | Kind::AllTripped | Kind::Absent)
 }
 
 #[cfg(test)]

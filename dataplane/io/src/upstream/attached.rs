@@ -287,7 +287,7 @@ fn answer(body: AttachedBody, kind: &'static str) -> Answer {
 /// an adapter that is ready again.
 pub const BUSY: Fault = Fault { side: Side::Proxy, kind: Kind::NoPermit, retry: Retry::Elsewhere };
 /// Nobody is attached; whoever attaches gets the next call.
-const ABSENT: Fault = Fault { side: Side::Proxy, kind: Kind::AllTripped, retry: Retry::Elsewhere };
+const ABSENT: Fault = Fault { side: Side::Proxy, kind: Kind::Absent, retry: Retry::Elsewhere };
 const EVENTS: &str = "text/event-stream";
 const JSON: &str = "application/json";
 /// Calls on their way to one line's task.

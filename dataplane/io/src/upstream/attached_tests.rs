@@ -44,7 +44,7 @@ async fn a_call_goes_to_a_line_and_its_answer_comes_back_in_pieces() {
 async fn who_has_no_line_or_takes_no_more_is_not_asked_and_another_candidate_is() {
     let (lines, name) = (Lines::default(), name());
     let refused = lines.send(&name, &call()).await.unwrap_err();
-    assert_eq!((refused.kind, refused.retry), (Kind::AllTripped, Retry::Elsewhere));
+    assert_eq!((refused.kind, refused.retry), (Kind::Absent, Retry::Elsewhere));
     assert!(!refused.is_upstream_failure(), "who attaches next is asked at once");
     let desk = lines.join(&name, 4);
     desk.line.set_most(0);

@@ -220,12 +220,19 @@ impl Final<'_> {
         out.into()
     }
 
-    /// As the frame's `telemetry`.
-    pub fn telemetry(&self, latency_ms: u64) -> Bytes {
-        let mut out = Vec::with_capacity(64);
-        put!(&mut out, r#"{{"tokens":{},"usd":"#, self.usage.input.saturating_add(self.usage.output));
+    /// As the frame's `telemetry`. An answer in the caller's own words has no other place for these.
+    pub fn telemetry(&self, latency_ms: u64, first_token_ms: Option<u64>) -> Bytes {
+        let mut out = Vec::with_capacity(128);
+        let Usage { input, output, .. } = self.usage;
+        put!(&mut out, r#"{{"tokens":{},"usd":"#, input.saturating_add(output));
         decimal(self.cost.as_usd_micros_ceil(), MICRO_DECIMALS, &mut out);
-        put!(&mut out, r#","latency_ms":{latency_ms}}}"#);
+        put!(&mut out, r#","latency_ms":{latency_ms},"#);
+        if let Some(first_token_ms) = first_token_ms {
+            put!(&mut out, r#""first_token_ms":{first_token_ms},"#);
+        }
+        put!(&mut out, r#""tokens_in":{input},"tokens_out":{output},"model":"#);
+        quote(self.model_used, &mut out);
+        out.push(b'}');
         out.into()
     }
 }

@@ -59,7 +59,11 @@ fn a_final_tells_what_it_took_in_numbers_that_are_exact() {
         )
         .as_bytes()
     );
-    assert_eq!(last.telemetry(12), r#"{"tokens":12,"usd":0.000002,"latency_ms":12}"#.as_bytes());
+    let told = |first| String::from_utf8(last.telemetry(12, first).to_vec()).unwrap();
+    let tokens = r#""tokens_in":7,"tokens_out":5,"model":"m""#;
+    assert_eq!(told(None), format!(r#"{{"tokens":12,"usd":0.000002,"latency_ms":12,{tokens}}}"#));
+    let timed = r#""latency_ms":12,"first_token_ms":7"#;
+    assert_eq!(told(Some(7)), format!(r#"{{"tokens":12,"usd":0.000002,{timed},{tokens}}}"#));
     assert_eq!(partial(br"a\n"), br#"{"text":"a\n"}"#.as_slice());
 }
 

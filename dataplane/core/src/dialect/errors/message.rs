@@ -125,6 +125,10 @@ fn request(fault: Fault, context: &Context<'_>, text: &mut impl Write) -> Result
         Kind::AllTripped => text.write_str(
             "All models for this request fail at the moment. Try again after the `retry-after` time.",
         ),
+        Kind::Absent => text.write_str(
+            "The adapter for this request is not connected at the moment. Try again after the `retry-after` \
+             time.",
+        ),
         Kind::DeadlineExceeded => {
             text.write_str("No answer came before the deadline. Allow more time, or ask for less.")
         }

@@ -91,7 +91,9 @@ pub fn frame_code(fault: Fault) -> Code {
         Kind::Preempted => Code::Preempt,
         Kind::Draining => Code::Draining,
         Kind::AllTripped => Code::Circuit,
-        Kind::NotReady | Kind::Connect | Kind::ConnectTimeout | Kind::Tls | Kind::Refused => Code::AgentDown,
+        Kind::NotReady | Kind::Absent | Kind::Connect | Kind::ConnectTimeout | Kind::Tls | Kind::Refused => {
+            Code::AgentDown
+        }
         Kind::TooLate { .. }
         | Kind::DeadlineExceeded
         | Kind::FirstTokenTimeout
@@ -163,7 +165,7 @@ fn ask(fault: Fault, context: &Context<'_>, out: &mut Vec<u8>) {
             quote(context.request_id, out);
             out.push(b'}');
         }
-        Kind::AllTripped | Kind::NotReady => {
+        Kind::AllTripped | Kind::Absent | Kind::NotReady => {
             out.extend_from_slice(br#"{"error":"no_models_available","status":503}"#);
         }
         _ => {

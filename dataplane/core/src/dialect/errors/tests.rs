@@ -48,6 +48,7 @@ fn faults() -> Vec<Fault> {
         Kind::Draining,
         Kind::NotReady,
         Kind::AllTripped,
+        Kind::Absent,
         Kind::DeadlineExceeded,
         Kind::Internal,
     ];

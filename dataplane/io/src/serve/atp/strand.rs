@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use dataplane_core::admit::window::Kinds;
 use dataplane_core::dialect::atp::{Final, partial};
@@ -363,7 +364,7 @@ pub(super) fn refusal_of(failed: &Failed) -> Refusal {
 }
 
 fn last(done: &Done, is_last: bool) -> Message {
-    let Done { adapter, model, usage, cost, latency, text, whole } = done;
+    let Done { adapter, model, usage, cost, latency, first_token, text, whole } = done;
     let tells = Final {
         text: text.as_deref(),
         model_used: model.as_str(),
@@ -372,10 +373,11 @@ fn last(done: &Done, is_last: bool) -> Message {
         cost: *cost,
     };
     let content = whole.clone().unwrap_or_else(|| tells.content());
-    let latency_ms = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX);
+    let ms = |span: &Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    let telemetry = tells.telemetry(ms(latency), first_token.as_ref().map(ms));
     Message {
         is_last,
-        telemetry: Some(RawJson::checked(tells.telemetry(latency_ms))),
+        telemetry: Some(RawJson::checked(telemetry)),
         ..Message::new(FINAL, RawJson::checked(content))
     }
 }

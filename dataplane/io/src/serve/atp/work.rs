@@ -70,6 +70,8 @@ pub struct Done {
     pub usage: Usage,
     pub cost: Picodollars,
     pub latency: Duration,
+    /// Until the first token; of an answer that came whole there is none.
+    pub first_token: Option<Duration>,
     /// Of a request in plain text: all of it, as it stands between the quotes of JSON.
     pub text: Option<Vec<u8>>,
     /// Of a request that wanted no stream: the whole answer.
@@ -193,7 +195,8 @@ async fn answer(job: Job, outbox: &Outbox, telling: &mut Telling) -> Result<Done
         }
     };
     outbox.send(Said::Began { adapter: by.0.clone() }).await?;
-    let relaying = Relaying { wants_text, by, outbox, idle: timeout.idle, exchange: &exchange, timing };
+    let (idle, exchange) = (timeout.idle, &exchange);
+    let relaying = Relaying { wants_text, by, outbox, idle, exchange, timing, first_byte_at };
     relaying.run(&job, flow, charge, is_callers_deadline).await
 }
 
@@ -271,6 +274,7 @@ fn whole(rope: Rope, charge: &Charge, by: (Text, Text), job: &Job) -> Done {
         usage: charge.usage(),
         cost: charge.cost(),
         latency: clock::now() - job.at,
+        first_token: None,
         text: None,
         whole: Some(bytes.into()),
     }
@@ -284,6 +288,7 @@ struct Relaying<'a> {
     idle: Duration,
     exchange: &'a Exchange,
     timing: Timing,
+    first_byte_at: Moment,
 }
 
 impl Relaying<'_> {
@@ -356,6 +361,7 @@ impl Relaying<'_> {
             usage: charge.usage(),
             cost: charge.cost(),
             latency: clock::now() - job.at,
+            first_token: Some(self.first_byte_at - job.at),
             text: self.wants_text.then_some(text),
             whole: None,
         })
