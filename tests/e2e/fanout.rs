@@ -1,6 +1,6 @@
 //! Fan-out from the side of the one who asks: who is asked, heard and cancelled, and what all of it costs.
 
-mod hand;
+pub mod hand;
 mod heard;
 
 use std::collections::BTreeMap;

@@ -22,6 +22,7 @@ mod planes;
 mod pressure;
 mod quic;
 mod refusals;
+mod registered;
 mod sdk;
 mod sessions;
 mod settings;

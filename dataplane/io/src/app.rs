@@ -262,10 +262,12 @@ async fn follow(shared: Arc<Shared>) {
     let mut phases = shared.phases();
     let sweeping = tokio::spawn(sweep(Arc::clone(&shared)));
     let reading = tokio::spawn(tls::follow(Arc::clone(&shared)));
+    let expiring = tokio::spawn(expire(Arc::clone(&shared)));
     let following = tokio::spawn(source::follow(shared));
     let _ = phases.wait_for(|phase| *phase >= Phase::Closing).await;
     following.abort();
     reading.abort();
+    expiring.abort();
     sweeping.abort();
 }
 
@@ -274,6 +276,17 @@ async fn sweep(shared: Arc<Shared>) {
     loop {
         sleep(SWEEP_EVERY).await;
         shared.sessions.sweep(clock::unix_seconds());
+    }
+}
+
+/// Forgets adapters that registered themselves and fell silent.
+async fn expire(shared: Arc<Shared>) {
+    loop {
+        sleep(EXPIRE_EVERY).await;
+        let Some(served) = shared.tables.peek() else { continue };
+        let places = served.upstreams.iter().filter_map(|upstream| upstream.dialled());
+        let expired = places.map(|dialled| dialled.expire(clock::now())).sum();
+        shared.registry.on_expired(expired);
     }
 }
 
@@ -293,6 +306,8 @@ fn cannot_listen(address: SocketAddr, error: &io::Error) -> StartError {
 
 /// Runs are kept for an hour: a minute more does not matter.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// They are not asked from the moment on; this is when it is counted.
+const EXPIRE_EVERY: Duration = Duration::from_secs(1);
 const BUSY_LOOK: Duration = Duration::from_millis(10);
 const WATCH_EVERY: Duration = Duration::from_millis(100);
 const TIMER_SLACK: Duration = Duration::from_millis(1);

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::drain::Phase;
+use crate::serve::atp::registry;
 use crate::serve::{Seats, quic};
 use crate::served::Served;
 use crate::sessions::Sessions;
@@ -39,6 +40,8 @@ pub struct Shared {
     /// Of the listener behind TLS.
     pub tls: Option<Arc<ServerSide>>,
     pub quic: quic::Counts,
+    /// Of adapters that register themselves.
+    pub registry: Arc<registry::Counts>,
     pub sessions: Sessions,
     /// Sessions whose peers may come back.
     pub seats: Arc<Seats>,
@@ -77,6 +80,7 @@ impl Shared {
             tables: Tables::new(),
             tls,
             quic: quic::Counts::default(),
+            registry: Arc::default(),
             sessions: Sessions::new(),
             seats: Arc::default(),
             lines: Lines::default(),

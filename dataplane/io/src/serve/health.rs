@@ -97,14 +97,17 @@ pub fn adapters(shared: &Shared) -> Value {
             *failures += tally.failures.value();
         }
     }
-    let rows = served.table.adapters.iter().zip(&served.adapters).zip(counts);
-    let list = rows.map(|((row, cell), (requests, failures))| {
+    let now = clock::now();
+    let rows = served.table.adapters.iter().zip(&served.adapters).zip(&served.upstreams).zip(counts);
+    let list = rows.map(|(((row, cell), upstream), (requests, failures))| {
+        // One that registers itself, and has not.
+        let is_somewhere = upstream.dialled().is_none_or(|dialled| dialled.live(now) > 0);
         let breaker = cell.breaker.now();
         let error_rate = if requests == 0 { Value::Null } else { json!(failures as f64 / requests as f64) };
         json!({
             "endpoint": row.name.as_str(),
             "kind": row.kind.as_str(),
-            "ok": breaker.as_str() == "passing",
+            "ok": breaker.as_str() == "passing" && is_somewhere,
             "breaker": breaker.as_str(),
             "in_flight": cell.permits.in_flight(),
             "max_parallel": cell.permits.limit(),

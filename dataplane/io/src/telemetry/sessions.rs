@@ -1,8 +1,10 @@
 //! ATP sessions and the frames they are made of: the page's part on them.
 
 use dataplane_state::tally::{Counter, WorkerTally};
+use prometheus::proto::MetricType;
 
 use super::metrics::{Page, sum};
+use crate::clock;
 use crate::worker::Shared;
 
 /// Of all workers.
@@ -16,6 +18,24 @@ pub fn of_sessions(page: &mut Page, shared: &Shared, tallies: &[&WorkerTally]) {
     );
     let lines = shared.lines.count_all();
     page.gauge("atp_adapters_attached", "Connections of adapters that dialled in.", lines as f64);
+    let now = clock::now();
+    let places = shared.tables.peek().map_or(0, |served| -> usize {
+        served
+            .upstreams
+            .iter()
+            .filter_map(|upstream| upstream.dialled())
+            .map(|dialled| dialled.live(now))
+            .sum()
+    });
+    let what = "Endpoints that adapters registered and that may be asked.";
+    page.gauge("atp_adapter_endpoints_registered", what, places as f64);
+    let name = "atp_adapter_registrations_total";
+    page.family(name, "What became of endpoints that adapters registered.", MetricType::COUNTER);
+    for (event, count) in shared.registry.events() {
+        page.value(name, &[("event", event)], count as f64);
+    }
+    let what = "Times an adapter said how it is.";
+    page.counter("adapter_health_updates_total", what, shared.registry.health());
     let mut count = |name: &'static str, what: &str, of: fn(&WorkerTally) -> &Counter| {
         page.counter(name, what, sum(tallies, of));
     };

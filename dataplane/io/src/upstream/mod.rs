@@ -4,6 +4,7 @@
 pub mod attached;
 pub mod body;
 mod connect;
+pub mod dialled;
 pub mod echo;
 mod openai;
 mod pool;
@@ -33,6 +34,7 @@ pub struct Upstream {
 #[derive(Debug)]
 enum Backend {
     OpenAi(Box<openai::OpenAi>),
+    Dialled(Box<dialled::Dialled>),
     Echo(echo::Echo),
     Attached,
 }
@@ -90,6 +92,11 @@ impl Upstream {
                 let openai = openai::OpenAi::build(endpoint, auth.as_ref(), tls.as_ref(), workers)?;
                 Backend::OpenAi(Box::new(openai))
             }
+            AdapterKind::Dialled { endpoints, lease, auth, tls } => {
+                let (auth, tls) = (auth.as_ref(), tls.as_ref());
+                let dialled = dialled::Dialled::build(endpoints, auth, tls, *lease, workers)?;
+                Backend::Dialled(Box::new(dialled))
+            }
             AdapterKind::Echo(speed) => Backend::Echo(echo::Echo::new(*speed)),
             AdapterKind::Attached => Backend::Attached,
         };
@@ -110,6 +117,7 @@ impl Upstream {
     pub async fn look_at_files(&self) -> Option<bool> {
         match &self.backend {
             Backend::OpenAi(openai) => openai.look_at_files(self.name.as_str()).await,
+            Backend::Dialled(dialled) => dialled.look_at_files(self.name.as_str()).await,
             Backend::Echo(_) | Backend::Attached => None,
         }
     }
@@ -119,15 +127,25 @@ impl Upstream {
     pub async fn send(self: &Arc<Upstream>, worker: &Arc<Worker>, call: Call) -> Result<Answer, Fault> {
         match &self.backend {
             Backend::OpenAi(openai) => openai.send(self, worker, call).await,
+            Backend::Dialled(dialled) => dialled.send(self, worker, call).await,
             Backend::Echo(echo) => Ok(echo.answer(call)),
             Backend::Attached => worker.shared.lines.send(&self.name, &call).await,
         }
     }
 
-    /// The pools of an adapter that has connections.
-    fn pool(&self, worker: usize) -> Option<&pool::Pool> {
+    /// Its places, where it says itself at which of them it is.
+    pub fn dialled(&self) -> Option<&dialled::Dialled> {
         match &self.backend {
-            Backend::OpenAi(openai) => Some(openai.pool(worker)),
+            Backend::Dialled(dialled) => Some(dialled),
+            Backend::OpenAi(_) | Backend::Echo(_) | Backend::Attached => None,
+        }
+    }
+
+    /// The pools of an adapter that has connections. `slot`: the worker's, of each place.
+    fn pool(&self, slot: usize) -> Option<&pool::Pool> {
+        match &self.backend {
+            Backend::OpenAi(openai) => Some(openai.pool(slot)),
+            Backend::Dialled(dialled) => Some(dialled.pool(slot)),
             Backend::Echo(_) | Backend::Attached => None,
         }
     }

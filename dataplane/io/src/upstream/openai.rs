@@ -28,6 +28,8 @@ pub struct OpenAi {
     credential: Option<(HeaderName, HeaderValue)>,
     /// By worker.
     pools: Box<[Pool]>,
+    /// Of its adapter's pools, the first of these.
+    first_pool: usize,
 }
 
 impl OpenAi {
@@ -58,7 +60,13 @@ impl OpenAi {
             paths: [both(Path::ALL[0])?, both(Path::ALL[1])?, both(Path::ALL[2])?],
             credential: auth.map(credential).transpose()?,
             pools: (0..workers).map(|_| Pool::new()).collect(),
+            first_pool: 0,
         })
+    }
+
+    /// As one place of several that an adapter has: its pools are counted from `first`.
+    pub fn with_pools_from(self, first: usize) -> OpenAi {
+        OpenAi { first_pool: first, ..self }
     }
 
     pub async fn look_at_files(&self, adapter: &str) -> Option<bool> {
@@ -87,7 +95,8 @@ impl OpenAi {
         if let Some((name, value)) = &self.credential {
             request.headers_mut().insert(name, value.clone());
         }
-        if let Some(found) = self.pool(worker.id).checkout(upstream, worker.id, self.connector.age()) {
+        let slot = self.first_pool + worker.id;
+        if let Some(found) = self.pool(worker.id).checkout(upstream, slot, self.connector.age()) {
             match self.send_on(found, path, request).await {
                 Ok(answer) => return Ok(answer),
                 // It had gone stale and took nothing: once more on a fresh one.
@@ -98,7 +107,7 @@ impl OpenAi {
         // Boxed: a connection is made once, its future need not be part of every exchange's.
         let connected = Box::pin(self.connector.connect()).await?;
         let found = match connected {
-            Connected::Http1(connection) => Found::Http1(Lease::new(connection, upstream, worker.id)),
+            Connected::Http1(connection) => Found::Http1(Lease::new(connection, upstream, slot)),
             Connected::Http2(connection) => {
                 self.pool(worker.id).share(&connection);
                 let stream = connection.open().expect("a fresh connection has room");

@@ -66,7 +66,8 @@ pub enum Found {
 pub struct Lease {
     connection: Option<Http1>,
     upstream: Arc<Upstream>,
-    worker: usize,
+    /// Of the pool it goes back to.
+    slot: usize,
 }
 
 /// One stream of an HTTP/2 connection; counts until dropped.
@@ -79,8 +80,8 @@ impl Pool {
     }
 
     /// A connection that can take a request now, if there is one. `age`: of the files in use; what was made
-    /// with older ones takes nothing more.
-    pub fn checkout(&self, upstream: &Arc<Upstream>, worker: usize, age: u64) -> Option<Found> {
+    /// with older ones takes nothing more. `slot`: of this very pool among its adapter's.
+    pub fn checkout(&self, upstream: &Arc<Upstream>, slot: usize, age: u64) -> Option<Found> {
         for _ in 0..self.shared.len() {
             let Some(connection) = self.shared.pop() else { break };
             if connection.sender.is_closed() || connection.age < age {
@@ -97,7 +98,7 @@ impl Pool {
         let now = clock::now();
         while let Some(idle) = self.idle.pop() {
             if now - idle.since < IDLE_WAIT && idle.connection.age >= age {
-                return Some(Found::Http1(Lease::new(idle.connection, upstream, worker)));
+                return Some(Found::Http1(Lease::new(idle.connection, upstream, slot)));
             }
         }
         None
@@ -192,8 +193,8 @@ impl Drop for Stream {
 }
 
 impl Lease {
-    pub fn new(connection: Http1, upstream: &Arc<Upstream>, worker: usize) -> Lease {
-        Lease { connection: Some(connection), upstream: Arc::clone(upstream), worker }
+    pub fn new(connection: Http1, upstream: &Arc<Upstream>, slot: usize) -> Lease {
+        Lease { connection: Some(connection), upstream: Arc::clone(upstream), slot }
     }
 
     pub fn connection(&mut self) -> &mut Http1 {
@@ -207,7 +208,7 @@ impl Lease {
         if connection.sender.is_closed() {
             return;
         }
-        if let Some(pool) = self.upstream.pool(self.worker) {
+        if let Some(pool) = self.upstream.pool(self.slot) {
             // A full queue drops it, which closes it.
             let _ = pool.idle.push(Idle { connection, since: clock::now() });
         }

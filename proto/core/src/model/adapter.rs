@@ -21,6 +21,9 @@ pub struct Adapter {
 pub enum AdapterKind {
     /// An OpenAI-compatible server.
     OpenAi { endpoint: Endpoint, auth: Option<Auth>, tls: Option<TlsFiles> },
+    /// The same, which says itself at which of these places it is, and is asked there for as long as its word
+    /// holds.
+    Dialled { endpoints: Box<[Endpoint]>, lease: Duration, auth: Option<Auth>, tls: Option<TlsFiles> },
     /// Built in, deterministic: answers with the prompt's own words.
     Echo(EchoSpeed),
     /// Dials in and takes work over the connection it opened.
@@ -31,7 +34,7 @@ impl AdapterKind {
     /// As written in documents.
     pub fn as_str(&self) -> &'static str {
         match self {
-            AdapterKind::OpenAi { .. } => "openai",
+            AdapterKind::OpenAi { .. } | AdapterKind::Dialled { .. } => "openai",
             AdapterKind::Echo(_) => "echo",
             AdapterKind::Attached => "attached",
         }

@@ -50,6 +50,12 @@ fn openai(fields: &Fields<'_>) -> Option<AdapterKind> {
     if let Some(echo) = fields.optional("echo") {
         echo.mistake("is for kind echo only; remove it");
     }
+    if let Some(allowed) = fields.optional("allow_endpoints") {
+        return dialled(fields, &allowed);
+    }
+    if let Some(lease) = fields.optional("lease_ms") {
+        lease.mistake("is for allow_endpoints only; remove it");
+    }
     let endpoint = fields.must("endpoint", read_endpoint);
     let auth = fields.maybe("auth", read_auth);
     let tls = fields.maybe("tls", |tls| {
@@ -61,8 +67,41 @@ fn openai(fields: &Fields<'_>) -> Option<AdapterKind> {
     Some(AdapterKind::OpenAi { endpoint: endpoint?, auth: auth?, tls: tls? })
 }
 
+/// One that registers itself: where it may be, instead of where it is.
+fn dialled(fields: &Fields<'_>, allowed: &Field<'_>) -> Option<AdapterKind> {
+    if let Some(endpoint) = fields.optional("endpoint") {
+        endpoint.mistake("is instead of allow_endpoints; remove one of them");
+    }
+    let places = allowed.list(1..=ENDPOINTS_MAX).map(|places| {
+        let mut found: Vec<Endpoint> = Vec::new();
+        let mut all_right = true;
+        for place in &places {
+            match read_endpoint(place) {
+                Some(endpoint) if found.contains(&endpoint) => {
+                    place.mistake("is given twice; remove one");
+                    all_right = false;
+                }
+                Some(endpoint) => found.push(endpoint),
+                None => all_right = false,
+            }
+        }
+        all_right.then_some(found)
+    });
+    let lease = fields.or("lease_ms", LEASE_DEFAULT, |field| field.millis(LEASE_MS_MIN..=LEASE_MS_MAX));
+    let auth = fields.maybe("auth", read_auth);
+    let tls = fields.maybe("tls", |tls| {
+        let is_plain = |places: &Vec<Endpoint>| places.iter().all(|place| place.scheme == Scheme::Http);
+        if places.as_ref().is_some_and(|places| places.as_ref().is_some_and(is_plain)) {
+            tls.mistake("has no effect on http:// endpoints; write https:// or remove it");
+        }
+        read_tls(tls)
+    });
+    let endpoints = places??.into();
+    Some(AdapterKind::Dialled { endpoints, lease: lease?, auth: auth?, tls: tls? })
+}
+
 fn attached(fields: &Fields<'_>) -> Option<AdapterKind> {
-    for name in ["endpoint", "auth", "tls", "echo"] {
+    for name in ["endpoint", "allow_endpoints", "lease_ms", "auth", "tls", "echo"] {
         if let Some(field) = fields.optional(name) {
             field.mistake("kind attached dials in and is connected to nowhere; remove it");
         }
@@ -71,7 +110,7 @@ fn attached(fields: &Fields<'_>) -> Option<AdapterKind> {
 }
 
 fn echo(fields: &Fields<'_>) -> Option<AdapterKind> {
-    for name in ["endpoint", "auth", "tls"] {
+    for name in ["endpoint", "allow_endpoints", "lease_ms", "auth", "tls"] {
         if let Some(field) = fields.optional(name) {
             field.mistake("kind echo is built in and connects nowhere; remove it");
         }
@@ -220,7 +259,18 @@ fn read_share(field: &Field<'_>) -> Option<Permille> {
     u16::try_from(permille).ok().map(Permille)
 }
 
-const FIELDS: &[&str] = &["kind", "endpoint", "auth", "tls", "limits", "concurrency", "models", "echo"];
+const FIELDS: &[&str] = &[
+    "kind",
+    "endpoint",
+    "allow_endpoints",
+    "lease_ms",
+    "auth",
+    "tls",
+    "limits",
+    "concurrency",
+    "models",
+    "echo",
+];
 
 const MODEL_FIELDS: &[&str] = &[
     "name",
@@ -232,6 +282,13 @@ const MODEL_FIELDS: &[&str] = &[
     "status",
     "safety_grade",
 ];
+
+/// Replicas of one model server.
+const ENDPOINTS_MAX: usize = 64;
+/// What existing adapters' health frames keep fresh.
+const LEASE_DEFAULT: Duration = Duration::from_secs(300);
+const LEASE_MS_MIN: u64 = 1_000;
+const LEASE_MS_MAX: u64 = 86_400_000;
 
 const LATER_KINDS: [&str; 3] = ["anthropic", "ollama", "grpc"];
 

@@ -58,9 +58,10 @@ impl Drop for Seat {
 }
 
 impl Conversation {
-    /// A seat for a peer that says it is an adapter; `None` for one that does not.
+    /// A seat for a peer that says it is an adapter; `None` for one that does not, and for one that registers
+    /// where it is.
     pub(super) fn attach(&self, meta: &Meta, wanted: Window, held: &Hold) -> Result<Option<Seat>, Refusal> {
-        let role = meta.ext.get("role").and_then(text);
+        let role = role(meta);
         match role.as_deref() {
             None | Some("client") => return Ok(None),
             Some("adapter") => {}
@@ -71,6 +72,11 @@ impl Conversation {
             return Err(Refusal::new(Code::BadInput, "meta.adapter names the Adapter this peer is"));
         };
         let declared = held.table.adapters.iter().position(|row| row.name == name);
+        let is_dialled = |at: usize| held.upstreams[at].dialled().is_some();
+        if declared.is_some_and(is_dialled) && self.caller.may_attach(name.as_str()) {
+            // It takes no work here: it registers where it does.
+            return Ok(None);
+        }
         let is_attached = |at: usize| matches!(held.upstreams[at].kind(), AdapterKind::Attached);
         if !declared.is_some_and(is_attached) || !self.caller.may_attach(name.as_str()) {
             // One answer for both: who may not attach learns nothing of what is declared.
@@ -199,6 +205,11 @@ impl Conversation {
     fn seat(&mut self) -> Option<&mut Seat> {
         self.open.as_mut()?.attached.as_mut()
     }
+}
+
+/// What a peer says it is.
+pub(super) fn role(meta: &Meta) -> Option<String> {
+    meta.ext.get("role").and_then(text)
 }
 
 /// A value of `meta` that is text.

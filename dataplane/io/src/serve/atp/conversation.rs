@@ -17,6 +17,7 @@ use super::attached;
 use super::link::{Inbound, Link, Outbound};
 use super::opening::Caller;
 use super::outbox::{Delivery, Ticket};
+use super::registry::Registrations;
 use super::seats::{self, Comeback, Who};
 use super::strand::Strand;
 use crate::clock;
@@ -42,6 +43,8 @@ pub struct Conversation {
     pub(super) open: Option<Open>,
     /// What the machine holds, in the worker's account.
     debt: Debt,
+    /// Where the peer said it is, as an adapter; few say so.
+    pub(super) registrations: Option<Box<Registrations>>,
     phases: watch::Receiver<Phase>,
     encoding: Encoding,
 }
@@ -121,6 +124,7 @@ impl Conversation {
             comebacks,
             open: None,
             debt,
+            registrations: None,
             phases,
             encoding: link.encoding,
         }
@@ -155,7 +159,7 @@ impl Conversation {
                 Woken::Inbound(Some(inbound)) => self.on_inbound(inbound),
                 Woken::Inbound(None) => {
                     link = None;
-                    self.machine.on_disconnect(clock::now());
+                    self.on_disconnect();
                 }
                 Woken::Delivery(delivery) => {
                     self.on_delivery(delivery);
@@ -209,9 +213,15 @@ impl Conversation {
             while let Ok(inbound) = lost.inbound.try_recv() {
                 self.on_inbound(inbound);
             }
-            self.machine.on_disconnect(clock::now());
+            self.on_disconnect();
         }
         false
+    }
+
+    /// What was registered over the connection goes with it; the session may come back.
+    fn on_disconnect(&mut self) {
+        self.registrations = None;
+        self.machine.on_disconnect(clock::now());
     }
 
     fn on_inbound(&mut self, inbound: Inbound) {
@@ -381,7 +391,7 @@ impl Conversation {
     fn on_comeback(&mut self, comeback: Comeback, link: &mut Option<Link>) {
         if link.take().is_some() {
             // The peer noticed before us that the old connection is dead.
-            self.machine.on_disconnect(clock::now());
+            self.on_disconnect();
         }
         let Comeback { link: fresh, caller, token: shown, received } = comeback;
         let Some(token) = self.next_token(&shown) else { return };

@@ -19,6 +19,7 @@ pub mod link;
 mod opening;
 mod outbox;
 mod patient;
+pub mod registry;
 mod seats;
 mod strand;
 mod work;

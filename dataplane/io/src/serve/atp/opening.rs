@@ -15,6 +15,7 @@ use proto_core::identity::Identity;
 use proto_core::session::{Ended, Refusal, Resume};
 use proto_core::units::Picodollars;
 
+use super::attached::role;
 use super::conversation::{Conversation, Open};
 use super::link::Link;
 use super::seats::{Comeback, Who};
@@ -89,7 +90,8 @@ impl Conversation {
             Ok(open) => {
                 let granted = open.granted;
                 // An adapter that is gone is gone: its work goes elsewhere, and it dials again.
-                let may_come_back = self.machine.is_resumable() && open.attached.is_none();
+                let is_adapter = self.caller.peer.identity().and_then(Identity::adapter).is_some();
+                let may_come_back = self.machine.is_resumable() && open.attached.is_none() && !is_adapter;
                 let token = if may_come_back { self.token(&open.who) } else { None };
                 let (token, seat) = token.unzip();
                 self.open = Some(Open { seat, ..open });
@@ -129,7 +131,7 @@ impl Conversation {
     fn admit_adapter(&mut self, wanted: Window, meta: &Meta) -> Result<Open, Refusal> {
         let held = held(&self.caller.peer).map_err(|fault| refusal(fault, &self.telling()))?;
         let attached = self.attach(meta, wanted, &held)?;
-        if attached.is_none() {
+        if attached.is_none() && role(meta).as_deref() != Some("adapter") {
             let what = "this certificate is an adapter's: open the session with meta.role `adapter`";
             return Err(Refusal::new(Code::Sec, what));
         }

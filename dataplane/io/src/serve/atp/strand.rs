@@ -17,6 +17,7 @@ use super::conversation::Conversation;
 use super::fan::Fan;
 use super::opening::refusal;
 use super::outbox::{Delivery, Outbox, Room, Said, Ticket};
+use super::registry::Registrations;
 use super::work::{self, Done, Failed, Job};
 use crate::admission::Counter;
 use crate::clock;
@@ -100,8 +101,8 @@ impl Conversation {
             "completion" | "question" => self.begin_one(stream, &message),
             "agent.dispatch" => self.begin_fan(stream, &message),
             "adapter.capability" | "adapter.health" => {
-                self.on_capability(stream, &message);
-                Ok(())
+                let is_health = message.kind.as_str() == "adapter.health";
+                self.on_capability(stream, is_health, &message)
             }
             // What a peer says after its last request, and nothing has to answer.
             _ if message.content.is_null() && message.is_last => {
@@ -114,25 +115,20 @@ impl Conversation {
         }
     }
 
-    /// An adapter says what it can, or how it is. Only one that is declared is ever routed to; others are
-    /// told so.
-    fn on_capability(&mut self, stream: StreamKey, message: &Message) {
-        #[derive(serde::Deserialize)]
-        struct Said {
-            adapter_id: String,
-        }
-        let said = serde_json::from_slice::<Said>(message.content.as_bytes()).ok();
-        let is_known = self.caller.tenant().is_ok_and(|(held, _)| {
-            let id = said.as_ref().map(|said| said.adapter_id.as_str());
-            held.table.adapters.iter().any(|row| Some(row.name.as_str()) == id)
-        });
-        let content = match is_known {
-            true => r#"{"success":true,"message":"renewed"}"#,
-            false => r#"{"success":true,"message":"not routed to: no Adapter of this name is declared"}"#,
-        };
-        let content = RawJson::checked(bytes::Bytes::from_static(content.as_bytes()));
+    /// An adapter says what it can, where it is, or how.
+    fn on_capability(
+        &mut self,
+        stream: StreamKey,
+        is_health: bool,
+        message: &Message,
+    ) -> Result<(), Refusal> {
+        let caller = &self.caller;
+        let registrations = self.registrations.get_or_insert_with(|| Box::new(Registrations::new(caller)));
+        let content = registrations.on_said(caller, is_health, message.content.as_bytes())?;
+        let content = RawJson::checked(content.to_string().into());
         let is_last = self.is_last_request(stream);
         self.say(stream, Message { is_last, ..Message::new(FINAL, content) }, true, None);
+        Ok(())
     }
 
     pub(super) fn standing(&self) -> Result<Standing, Refusal> {

@@ -30,6 +30,22 @@ fn what_is_not_said_has_its_default() {
 }
 
 #[test]
+fn one_that_registers_itself_says_where_it_may_be() {
+    let places = |count: u32| {
+        let places = (0..count).map(|at| format!("'http://h{at}/v1'")).collect::<Vec<_>>().join(",");
+        format!("{{ kind: openai, allow_endpoints: [{places}], models: [{{ name: m }}] }}")
+    };
+    let AdapterKind::Dialled { endpoints, lease, auth: None, tls: None } = adapter(&places(64)).kind else {
+        panic!("it registers itself");
+    };
+    assert_eq!((endpoints.len(), lease, &*endpoints[63].host), (64, Duration::from_secs(300), "h63"));
+    let told = mistakes("Adapter", &places(65));
+    assert!(told.iter().any(|what| what.contains("has 65 elements; 1 to 64 are allowed")), "{told:?}");
+    let long = "{ kind: openai, allow_endpoints: ['http://h'], lease_ms: 86400000, models: [{ name: m }] }";
+    assert!(matches!(adapter(long).kind, AdapterKind::Dialled { lease, .. } if lease.as_secs() == 86_400));
+}
+
+#[test]
 fn each_kind_takes_its_own_fields_only() {
     let inert = "kind echo is built in and connects nowhere; remove it";
     each_has_its_one_mistake(
@@ -43,6 +59,30 @@ fn each_kind_takes_its_own_fields_only() {
             (
                 "{ kind: attached, endpoint: ▲'http://h', models: [{ name: m }] }",
                 "spec.endpoint: kind attached dials in and is connected to nowhere; remove it",
+            ),
+            (
+                "{ kind: attached, allow_endpoints: ▲['http://h'], models: [{ name: m }] }",
+                "spec.allow_endpoints: kind attached dials in and is connected to nowhere; remove it",
+            ),
+            (
+                "{ kind: openai, allow_endpoints: ['http://h'], endpoint: ▲'http://i', models: [{name: m}] }",
+                "spec.endpoint: is instead of allow_endpoints; remove one of them",
+            ),
+            (
+                "{ kind: openai, endpoint: 'http://h', lease_ms: ▲1000, models: [{ name: m }] }",
+                "spec.lease_ms: is for allow_endpoints only; remove it",
+            ),
+            (
+                "{ kind: openai, allow_endpoints: ['http://h', ▲'http://h:80/'], models: [{ name: m }] }",
+                "spec.allow_endpoints[1]: is given twice; remove one",
+            ),
+            (
+                "{ kind: openai, allow_endpoints: ['http://h'], lease_ms: ▲999, models: [{ name: m }] }",
+                "spec.lease_ms: is 999; 1000 to 86400000 are allowed",
+            ),
+            (
+                "{ kind: openai, allow_endpoints: ▲[], models: [{ name: m }] }",
+                "spec.allow_endpoints: has 0 elements; 1 to 64 are allowed",
             ),
             (
                 "{ kind: ▲opanai, models: [{ name: m }] }",

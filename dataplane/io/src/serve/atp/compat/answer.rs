@@ -7,6 +7,7 @@ use bytes::Bytes;
 use dataplane_core::dialect::errors::frame_code;
 use dataplane_core::fault::Fault;
 use proto_core::frame::{Frame, Qos, Shape, Text};
+use proto_core::session::Refusal;
 use serde_json::{Value, json};
 
 use crate::serve::atp::work::Done;
@@ -171,14 +172,19 @@ impl Asker {
             .then(|| self.object("completion_response", json!({ "text": "", "content": { "text": "" } })))
     }
 
-    /// An adapter that says what it can. `is_known`: it is one that is declared.
-    pub fn registered(&self, id: &str, is_known: bool) -> Bytes {
-        let message = match is_known {
-            true => "renewed",
-            false => "not routed to: no Adapter of this name is declared",
-        };
-        let content = json!({ "success": true, "message": message, "adapter_id": id, "content": {} });
-        self.object("completion_response", content)
+    /// An adapter that said what it can, where it is, or how.
+    pub fn registered(&self, mut told: Value) -> Bytes {
+        told["content"] = json!({});
+        self.object("completion_response", told)
+    }
+
+    /// What it said is not for it to say.
+    pub fn refused(&self, refusal: &Refusal) -> Bytes {
+        let error = json!({ "code": refusal.code.as_str(), "message": refusal.reason.as_str() });
+        let mut object = self.head("error");
+        object["error"] = error.clone();
+        object["payload"] = json!({ "type": "error", "error": error, "content": { "error": error } });
+        object.to_string().into()
     }
 
     fn head(&self, kind: &str) -> Value {

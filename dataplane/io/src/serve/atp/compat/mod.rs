@@ -21,6 +21,7 @@ use self::answer::{Asker, Style};
 use super::link::Outbound;
 use super::opening::Caller;
 use super::outbox::{Delivery, Outbox, Said, Ticket};
+use super::registry::Registrations;
 use super::strand::qos;
 use super::work::{self, Job};
 use crate::clock;
@@ -51,6 +52,7 @@ pub fn start(caller: &Caller, out: &mpsc::Sender<Outbound>) -> Compat {
         debt: Debt::none(&caller.peer.worker.ledger),
         refused: HashMap::new(),
         runs: HashSet::new(),
+        registrations: None,
     };
     tokio::spawn(desk.serve(asked, deliveries));
     Compat { to }
@@ -93,6 +95,8 @@ struct Desk {
     refused: HashMap<(Text, Text), Moment>,
     /// Whose runs were used, by tenant and name.
     runs: HashSet<(u64, Text)>,
+    /// Where the peer said it is, as an adapter.
+    registrations: Option<Registrations>,
 }
 
 struct UnderWay {
@@ -201,12 +205,11 @@ impl Desk {
         match request::of(message) {
             request::Request::Work(content) => self.begin(asker, message, content),
             request::Request::Heartbeat => asker.heard(),
-            request::Request::Capability(id) => {
-                let is_known = self
-                    .caller
-                    .tenant()
-                    .is_ok_and(|(held, _)| held.table.adapters.iter().any(|row| row.name.as_str() == id));
-                Some(asker.registered(&id, is_known))
+            request::Request::Capability { is_health } => {
+                let caller = &self.caller;
+                let registrations = self.registrations.get_or_insert_with(|| Registrations::new(caller));
+                let told = registrations.on_said(caller, is_health, message.content.as_bytes());
+                Some(told.map_or_else(|refusal| asker.refused(&refusal), |told| asker.registered(told)))
             }
             request::Request::Nothing => None,
         }

@@ -9,8 +9,10 @@ pub enum Request {
     /// The content of a request: a prompt, or OpenAI's chat request.
     Work(Bytes),
     Heartbeat,
-    /// `adapter.capability` or `adapter.health` of the adapter of this id.
-    Capability(String),
+    /// `adapter.capability`, or `adapter.health`.
+    Capability {
+        is_health: bool,
+    },
     /// Something that wants no answer.
     Nothing,
 }
@@ -20,10 +22,8 @@ pub fn of(message: &Message) -> Request {
     let content = serde_json::from_slice(message.content.as_bytes()).unwrap_or(Value::Null);
     match message.kind.as_str() {
         "heartbeat" | "HEARTBEAT" => Request::Heartbeat,
-        "adapter.capability" | "adapter.health" => {
-            let id = content.get("adapter_id").or_else(|| content.get("adapterId"));
-            Request::Capability(id.and_then(Value::as_str).unwrap_or_default().to_owned())
-        }
+        "adapter.capability" => Request::Capability { is_health: false },
+        "adapter.health" => Request::Capability { is_health: true },
         "control.status" | "log" | "tool.result" | "WINDOW_UPDATE" | "ACK" => Request::Nothing,
         _ => Request::Work(work(content)),
     }
