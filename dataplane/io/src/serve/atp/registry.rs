@@ -138,14 +138,13 @@ impl Registrations {
             return self.renew(caller, held, adapter, words.status.as_deref() != Some("unhealthy"));
         }
         let row = held.table.adapters.iter().find(|row| row.name.as_str() == adapter);
-        let content = match (row, find(held, adapter)) {
+        match (row, find(held, adapter)) {
             (None, _) => told(adapter, true, NOT_DECLARED),
             (Some(_), Some(_)) => {
                 told(adapter, true, "not routed to: no endpoint is registered by this frame")
             }
             (Some(_), None) => told(adapter, true, "renewed"),
-        };
-        content
+        }
     }
 
     /// With the set that is served now: it may allow other places, or none.

@@ -39,7 +39,7 @@ fn one_that_registers_itself_says_where_it_may_be() {
         panic!("it registers itself");
     };
     assert_eq!((endpoints.len(), lease, &*endpoints[63].host), (64, Duration::from_secs(300), "h63"));
-    let told = mistakes("Adapter", &places(65));
+    let told = mistakes(&format!("kind: Adapter\nname: n\nspec: {}\n", places(65)));
     assert!(told.iter().any(|what| what.contains("has 65 elements; 1 to 64 are allowed")), "{told:?}");
     let long = "{ kind: openai, allow_endpoints: ['http://h'], lease_ms: 86400000, models: [{ name: m }] }";
     assert!(matches!(adapter(long).kind, AdapterKind::Dialled { lease, .. } if lease.as_secs() == 86_400));
