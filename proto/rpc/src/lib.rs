@@ -11,5 +11,10 @@ pub mod admin {
     tonic::include_proto!("atp.admin.v1");
 }
 
+/// For adapters.
+pub mod adapter {
+    tonic::include_proto!("atp.adapter.v1");
+}
+
 /// The encoded file descriptors, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -12,9 +12,12 @@
 pub mod ask;
 pub mod atp;
 pub mod errors;
+pub mod grpc;
 pub(crate) mod json;
 pub mod models;
+pub mod ollama;
 pub mod openai;
+pub mod role;
 pub mod rope;
 pub mod scan;
 pub mod splice;

@@ -71,6 +71,13 @@ impl Rope {
         self.inline[self.gone..].iter().chain(&self.spilled)
     }
 
+    /// All of it in one part, copied: for those who must read a body as a whole.
+    pub fn joined(&self) -> Vec<u8> {
+        let mut whole = Vec::with_capacity(usize::try_from(self.len()).unwrap_or(0));
+        self.iter().for_each(|piece| whole.extend_from_slice(piece));
+        whole
+    }
+
     /// Forgets all pieces; keeps the room for spilled ones.
     pub fn clear(&mut self) {
         while self.pop_front().is_some() {}

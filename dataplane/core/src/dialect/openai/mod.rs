@@ -5,6 +5,7 @@
 //! Any JSON object passes through, understood or not. What is no JSON is taken out and counted as
 //! [`Progress::unread`]: such a stream is garbled, and its relay ends it as such.
 
+pub mod chunks;
 pub mod merge;
 mod reading;
 

@@ -1,0 +1,19 @@
+//! `atp.adapter.v1.AdapterService` as the data plane speaks it: messages in their frames, what a stream of
+//! chunks says in OpenAI's events, and what a status means. No library of gRPC stands in between: a call is
+//! one HTTP/2 stream of the same pool as every other, and dropping it cancels it.
+
+mod answer;
+mod request;
+mod status;
+#[cfg(test)]
+mod tests;
+
+pub use answer::Pieces;
+pub use request::{framed, prompt, stream};
+pub use status::{Status, fault, http_status, message};
+
+/// The call that answers prompts.
+pub const STREAM: &str = "/atp.adapter.v1.AdapterService/Stream";
+
+/// Of one message, either way: as gRPC's own libraries take them unless told otherwise.
+pub const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;

@@ -1,0 +1,60 @@
+//! Messages to an adapter.
+
+use prost::Message;
+use proto_core::wire::atp::adapter::v1::StreamRequest;
+use serde_json::{Map, Value};
+
+use super::MESSAGE_BYTES_MAX;
+use crate::fault::{Fault, Kind};
+
+/// `body`, a chat completion request, as `prompt_json`: with `prompt` for adapters that read nothing else.
+///
+/// # Errors
+/// `InvalidField`, where it is no object; `BodyTooLarge`, past what a message may hold.
+pub fn prompt(body: &[u8]) -> Result<String, Fault> {
+    if body.len() > PROMPT_BYTES_MAX {
+        return Err(Fault::client(Kind::BodyTooLarge { limit: PROMPT_BYTES_MAX as u64 }));
+    }
+    let mut asked: Map<String, Value> = serde_json::from_slice(body)
+        .map_err(|_| Fault::client(Kind::InvalidField("body", "a JSON object, nested 64 deep at most")))?;
+    if !asked.contains_key("prompt") {
+        let last = asked.get("messages").and_then(Value::as_array).and_then(|all| all.last());
+        let text = last.and_then(|last| last.get("content")).map(text_of).unwrap_or_default();
+        asked.insert("prompt".into(), text.into());
+    }
+    let told = Value::Object(asked).to_string();
+    let limit = Fault::client(Kind::BodyTooLarge { limit: PROMPT_BYTES_MAX as u64 });
+    if told.len() <= MESSAGE_BYTES_MAX - MESSAGE_BYTES_REST { Ok(told) } else { Err(limit) }
+}
+
+/// A string, or the text parts of a list, a line each.
+fn text_of(content: &Value) -> String {
+    match content {
+        Value::String(text) => text.clone(),
+        Value::Array(parts) => {
+            let texts = parts.iter().filter_map(|part| part.get("text")?.as_str());
+            texts.collect::<Vec<_>>().join("\n")
+        }
+        _ => String::new(),
+    }
+}
+
+/// The one message of a `Stream` call, in its frame.
+pub fn stream(stream_id: &str, prompt_json: String) -> Vec<u8> {
+    framed(&StreamRequest { stream_id: stream_id.into(), prompt_json })
+}
+
+/// A message behind its flag (not compressed) and its length.
+pub fn framed(message: &impl Message) -> Vec<u8> {
+    let length = message.encoded_len();
+    let mut frame = Vec::with_capacity(5 + length);
+    frame.push(0);
+    frame.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
+    message.encode(&mut frame).expect("a vector grows");
+    frame
+}
+
+/// Of a caller's body that is told on: with `prompt` beside it, it may be twice as long.
+const PROMPT_BYTES_MAX: usize = MESSAGE_BYTES_MAX - MESSAGE_BYTES_REST;
+/// Of a message beside the prompt: an id and the heads of fields.
+const MESSAGE_BYTES_REST: usize = 1024;
