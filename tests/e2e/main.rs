@@ -6,6 +6,7 @@
 
 mod kit;
 
+mod adapters;
 mod admission;
 mod attached;
 mod clients;

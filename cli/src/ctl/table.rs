@@ -1,6 +1,6 @@
 //! Tables as kubectl prints them: a header, columns three blanks apart, nothing cut off.
 
-use proto_core::model::{Adapter, AdapterKind, Endpoint, Kind, Match, Resource, Route, Scheme, Tenant};
+use proto_core::model::{Adapter, AdapterKind, Endpoint, Kind, Match, Persona, Resource, Route, Tenant};
 use proto_core::parse;
 use proto_core::wire::atp::admin::v1 as wire;
 
@@ -58,23 +58,22 @@ pub fn resources(kind: Kind, resources: &[wire::Resource]) -> String {
 
 fn of_adapter(adapter: &Adapter) -> Vec<String> {
     let endpoint = match &adapter.kind {
-        AdapterKind::OpenAi { endpoint, .. } => url(endpoint),
         AdapterKind::Dialled { endpoints, .. } => {
-            format!("registers itself: {}", joined(endpoints.iter().map(url)))
+            format!("registers itself: {}", joined(endpoints.iter().map(Endpoint::url)))
         }
+        AdapterKind::OpenAi { endpoint, .. }
+        | AdapterKind::Ollama { endpoint: Some(endpoint), .. }
+        | AdapterKind::Grpc { endpoint, .. } => endpoint.url(),
+        AdapterKind::Ollama { endpoint: None, .. } => "$OLLAMA_BASE_URL".into(),
+        AdapterKind::Persona(Persona { over: Some(over), .. }) => {
+            format!("over {}/{}", over.adapter, over.model)
+        }
+        AdapterKind::Persona(_) => "$PERSONA_MODEL_ENDPOINT".into(),
         AdapterKind::Echo(_) => "built in".into(),
         AdapterKind::Attached => "dials in".into(),
     };
     let models = joined(adapter.models.iter().map(|model| model.name.to_string()));
     vec![adapter.kind.as_str().into(), models, adapter.limits.max_parallel.to_string(), endpoint]
-}
-
-fn url(endpoint: &Endpoint) -> String {
-    let scheme = match endpoint.scheme {
-        Scheme::Http => "http",
-        Scheme::Https => "https",
-    };
-    format!("{scheme}://{}{}", endpoint.authority(), endpoint.base_path)
 }
 
 fn of_route(route: &Route) -> Vec<String> {

@@ -15,6 +15,7 @@ use proto_core::model::{
 use proto_core::units::{Permille, Picodollars, TokenCount};
 
 use crate::admit::window;
+use crate::dialect::role::Role;
 use crate::fault::{Fault, Kind};
 
 /// Index of an adapter in its table.
@@ -74,7 +75,12 @@ pub struct AdapterRow {
 
 #[derive(Debug)]
 pub struct OfferRow {
+    /// Who works: whose permits, breaker and connections it takes.
     pub adapter: AdapterId,
+    /// Under whose name. Another than `adapter` for a persona that stands over one.
+    pub owner: AdapterId,
+    /// What the model is told before the caller speaks.
+    pub role: Option<Role>,
     pub model: Name,
     /// The upstream's name of the model as a JSON string, quotes included.
     pub upstream_json: Bytes,
@@ -129,9 +135,10 @@ impl Table {
     /// `closed`: this data plane has once served a set with keys, so callers without a key are no longer
     /// `public` unless the set says so (tenancy fails closed).
     pub fn build(set: &Set, closed: bool) -> Table {
-        let mut build = Build::default();
-        for adapter in set.adapters() {
-            build.adapter(adapter);
+        let adapters = set.adapters().map(adapter_row).collect();
+        let mut build = Build { adapters, ..Build::default() };
+        for (at, adapter) in set.adapters().enumerate() {
+            build.offers(set, AdapterId(index(at)), adapter);
         }
         build.declared_routes(set);
         build.model_routes(set);
@@ -274,7 +281,7 @@ impl Table {
         routes.map(|route| {
             let owner = match route.candidates.first() {
                 Some(first) if !route.declared && &*route.name != AUTO => {
-                    self.adapter(self.offer(first.offer).adapter).name.as_str()
+                    self.adapter(self.offer(first.offer).owner).name.as_str()
                 }
                 _ => "atp",
             };
@@ -295,20 +302,21 @@ struct Build {
 }
 
 impl Build {
-    fn adapter(&mut self, adapter: &Adapter) {
-        let id = AdapterId(index(self.adapters.len()));
-        self.adapters.push(AdapterRow {
-            name: adapter.name.clone(),
-            kind: adapter.kind.clone(),
-            limits: adapter.limits,
-            concurrency: adapter.concurrency,
-            hash: hash(&adapter.name),
-            header: header(adapter.name.as_str()),
-        });
+    fn offers(&mut self, set: &Set, owner: AdapterId, adapter: &Adapter) {
         for model in &adapter.models {
             let offer = OfferId(index(self.offers.len()));
             self.offer_of.insert((adapter.name.clone(), model.name.clone()), offer);
-            self.offers.push(offer_row(id, adapter, model));
+            let mut row = offer_row(owner, adapter, model);
+            let (player, played, roles) =
+                set.played(adapter, model).expect("a set's personas stand over models");
+            row.role = Role::of(&roles);
+            if player.name != adapter.name {
+                let at = self.adapters.iter().position(|row| row.name == player.name);
+                row.adapter = AdapterId(index(at.expect("a set has every adapter it names")));
+                row.upstream_json = upstream_json(played);
+                (row.price, row.context_tokens) = (played.price, played.context_tokens);
+            }
+            self.offers.push(row);
         }
     }
 
@@ -405,15 +413,30 @@ impl Build {
     }
 }
 
+fn adapter_row(adapter: &Adapter) -> AdapterRow {
+    AdapterRow {
+        name: adapter.name.clone(),
+        kind: adapter.kind.clone(),
+        limits: adapter.limits,
+        concurrency: adapter.concurrency,
+        hash: hash(&adapter.name),
+        header: header(adapter.name.as_str()),
+    }
+}
+
+/// Made shared here, so that every clone on the path is a count and no allocation.
+fn upstream_json(model: &Model) -> Bytes {
+    Bytes::from_owner(serde_json::to_vec(model.upstream_name.as_str()).expect("a string is JSON"))
+}
+
 fn offer_row(id: AdapterId, adapter: &Adapter, model: &Model) -> OfferRow {
-    let upstream = serde_json::to_vec(model.upstream_name.as_str()).expect("a string is JSON");
-    // Made shared here, so that every clone on the path is a count and no allocation.
-    let upstream_json = Bytes::from_owner(upstream);
     OfferRow {
         adapter: id,
+        owner: id,
+        role: None,
         hash: hash(&(&adapter.name, &model.name)),
         model: model.name.clone(),
-        upstream_json,
+        upstream_json: upstream_json(model),
         header: header(model.name.as_str()),
         context_tokens: model.context_tokens,
         price: model.price,
@@ -482,3 +505,7 @@ fn header(text: &str) -> HeaderValue {
 fn index(at: usize) -> u32 {
     u32::try_from(at).expect("a set has fewer than four billion rows")
 }
+
+#[cfg(test)]
+#[path = "table_tests.rs"]
+mod tests;

@@ -85,7 +85,7 @@ async fn dump(State(shared): State<Arc<Shared>>) -> Json<Value> {
     });
     let offers = table.offers.iter().map(|row| {
         json!({
-            "adapter": table.adapter(row.adapter).name.as_str(),
+            "adapter": table.adapter(row.owner).name.as_str(),
             "model": row.model.as_str(),
             "status": row.status.as_str(),
             "quality_permille": row.quality.0,
@@ -95,7 +95,7 @@ async fn dump(State(shared): State<Arc<Shared>>) -> Json<Value> {
     let routes = table.routes.iter().map(|row| {
         let candidates = row.candidates.iter().map(|candidate| {
             let offer = table.offer(candidate.offer);
-            let adapter = table.adapter(offer.adapter).name.as_str();
+            let adapter = table.adapter(offer.owner).name.as_str();
             json!({"adapter": adapter, "model": offer.model.as_str(), "weight": candidate.weight})
         });
         json!({

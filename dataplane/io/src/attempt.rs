@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use dataplane_core::bill::Usage;
 use dataplane_core::dialect::openai::{BodyReader, StreamReader};
 use dataplane_core::dialect::rope::Rope;
@@ -60,7 +61,7 @@ pub struct Flow<R> {
 pub async fn run(
     order: &Shared<'_>,
     charge: Charge,
-    call: Call,
+    mut call: Call,
     is_late: &AtomicBool,
 ) -> Result<Begun, Fault> {
     let mut pending = Pending { charge: Some(charge), is_late };
@@ -69,8 +70,11 @@ pub async fn run(
     let streamed = call.streamed;
     // From here on the upstream may have the prompt; what it says of it replaces the estimate.
     charge.set_usage(input_estimate(charge));
-    let outcome = match upstream.send(order.worker, call).await {
-        Ok(answer) => begin(charge, answer, streamed, order).await,
+    let outcome = match play(charge, &mut call) {
+        Ok(()) => match upstream.send(order.worker, call).await {
+            Ok(answer) => begin(charge, answer, streamed, order).await,
+            Err(fault) => Err(fault),
+        },
         Err(fault) => Err(fault),
     };
     match outcome {
@@ -88,6 +92,14 @@ pub async fn run(
             Err(fault)
         }
     }
+}
+
+/// The caller's body in the role of the offer, where it has one.
+fn play(charge: &Charge, call: &mut Call) -> Result<(), Fault> {
+    if let Some(role) = &charge.offer().role {
+        call.body = Rope::from(Bytes::from(role.apply(&call.body.joined())?));
+    }
+    Ok(())
 }
 
 /// What all attempts of one request share.

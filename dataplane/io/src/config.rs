@@ -1,6 +1,7 @@
 //! The data plane's own settings: a file, environment variables over it, flags over both. Every mistake at
 //! once.
 
+mod adapters;
 pub mod environment;
 mod tls;
 
@@ -8,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use proto_core::parse::environment::take_all;
-use proto_core::parse::{Field, Fields, Mistake, Source, config};
+use proto_core::parse::{Document, Field, Fields, Mistake, Source, config};
 use proto_core::units::Permille;
 
 pub use self::tls::Tls;
@@ -37,6 +38,10 @@ pub struct Config {
     pub drain: Times,
     /// How often `cheapest_acceptable` puts another candidate second.
     pub explore: Permille,
+    /// Asked for the addresses of `dns://` and `srv://` endpoints; none: those the system asks.
+    pub dns_servers: Vec<SocketAddr>,
+    /// Adapters that the environment names; served beside those of the origin, which win.
+    pub named_adapters: Vec<Document>,
     /// Of `atp up`: on loopback an adapter may attach without a certificate.
     pub is_local: bool,
 }
@@ -106,6 +111,8 @@ impl Config {
             limits: Limits::default(),
             drain: Times::default(),
             explore: Permille(50),
+            dns_servers: Vec::new(),
+            named_adapters: Vec::new(),
             is_local: true,
         }
     }
@@ -223,6 +230,8 @@ fn file(fields: &Fields<'_>, folder: &Path, env: Env<'_>, origin: Origin) -> Rea
     set(&mut config.explore, fields.optional("explore_permille"), |field| {
         field.whole(0..=1000u16).map(Permille)
     });
+    let servers = fields.optional("dns_servers").and_then(|field| field.list(0..=DNS_SERVERS_MAX));
+    config.dns_servers = servers.unwrap_or_default().into_iter().filter_map(address).collect();
     let mut tls = tls::Said::default();
     tls.file(fields, folder);
     Read { config, cleartext, tls }
@@ -319,6 +328,8 @@ pub fn default_data_dir(env: Env<'_>) -> PathBuf {
 
 /// In the data folder: what a data plane shows its control plane.
 pub const TOKEN_FILE: &str = "dataplane.token";
+/// As many as the system's own settings may name.
+const DNS_SERVERS_MAX: usize = 3;
 const NODE_BYTES_MAX: usize = 128;
 /// Of bodies and answers: less than the first does not hold one of each, more than the last is no machine.
 const MEMORY_BYTES: std::ops::RangeInclusive<u64> = 16 * 1024 * 1024..=1 << 44;
@@ -330,7 +341,7 @@ const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const PORT: u16 = 7443;
 const ADMIN_PORT: u16 = 7445;
 const KNOWN_LOCAL: &[&str] =
-    &["listen", "tls", "workers", "node", "data_dir", "limits", "drain", "explore_permille"];
+    &["listen", "tls", "workers", "node", "data_dir", "limits", "drain", "explore_permille", "dns_servers"];
 const KNOWN: &[&str] = &[
     "listen",
     "tls",
@@ -342,4 +353,5 @@ const KNOWN: &[&str] = &[
     "limits",
     "drain",
     "explore_permille",
+    "dns_servers",
 ];

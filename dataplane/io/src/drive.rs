@@ -72,7 +72,7 @@ pub async fn drive(
                     Ok(charge) => {
                         watcher.on_dispatch(offer, exchange.escalations() > escalations);
                         escalations = exchange.escalations();
-                        let call = order.call(offer, exchange.has_more());
+                        let call = order.call(offer, exchange.has_more(), exchange.deadline());
                         let marks = marks[slot as usize].fresh();
                         slots.put(slot, run(&shared, offer, Some(charge), call, marks));
                     }
@@ -80,7 +80,7 @@ pub async fn drive(
                 }
             }
             Action::Queue { slot, offer } => {
-                let call = order.call(offer, false);
+                let call = order.call(offer, false, exchange.deadline());
                 let marks = marks[slot as usize].fresh();
                 slots.put(slot, run(&shared, offer, None, call, marks));
             }
@@ -229,11 +229,11 @@ fn spend(worker: &Worker, granted: bool) -> bool {
 }
 
 impl Order<'_> {
-    fn call(&mut self, offer: OfferId, has_more: bool) -> Call {
+    fn call(&mut self, offer: OfferId, has_more: bool, deadline: Moment) -> Call {
         // Copied only where another attempt might need them.
         let headers = if has_more { self.headers.clone() } else { std::mem::take(&mut self.headers) };
         let body = (self.body)(self.shared.held.table.offer(offer));
-        Call { path: self.path, headers, body, streamed: self.streamed }
+        Call { path: self.path, headers, body, streamed: self.streamed, deadline }
     }
 }
 

@@ -43,7 +43,7 @@ fn explain(served: &Served, question: &Question) -> Result<Value, Value> {
         let offer = table.offer(*id);
         let weight = row.candidates.iter().find(|candidate| candidate.offer == *id).map(|found| found.weight);
         json!({
-            "adapter": table.adapter(offer.adapter).name.as_str(),
+            "adapter": table.adapter(offer.owner).name.as_str(),
             "model": offer.model.as_str(),
             "weight": weight,
             "status": offer.status.as_str(),

@@ -19,7 +19,7 @@ use crate::clock;
 use crate::config::Origin;
 use crate::queue::{self, Queue, Terms};
 use crate::served::Served;
-use crate::upstream::Upstream;
+use crate::upstream::{Upstream, Ways};
 use crate::worker::Shared;
 
 /// Keeps what is served up to date until the process ends.
@@ -61,6 +61,12 @@ impl Installer {
 
     /// Serves `documents` from now on, or says which of them this machine cannot serve; then nothing changes.
     fn install(&mut self, epoch: u64, number: u64, documents: &[Document]) -> Result<(), Vec<Refusal>> {
+        let named = self.shared.config.named_adapters.iter();
+        let is_declared =
+            |named: &Document| documents.iter().any(|own| own.kind == named.kind && own.name == named.name);
+        let named: Vec<Document> = named.filter(|named| !is_declared(named)).cloned().collect();
+        let all: Vec<Document> = if named.is_empty() { Vec::new() } else { [documents, &named].concat() };
+        let documents = if named.is_empty() { documents } else { &all };
         let set = proto_core::parse::set(documents).map_err(|mistakes| {
             let refusal = |mistake: proto_core::parse::Mistake| Refusal {
                 kind: "",
@@ -98,11 +104,12 @@ impl Installer {
 
     /// In the table's order of adapters. Those that did not change keep their connections.
     fn upstreams(&self, set: &Set) -> Result<Vec<Arc<Upstream>>, Vec<Refusal>> {
+        let ways = Ways { workers: self.shared.config.workers, names: Arc::clone(&self.shared.names) };
         let (mut built, mut refusals) = (Vec::new(), Vec::new());
         for adapter in set.adapters() {
             match self.upstreams.get(&adapter.name) {
                 Some(known) if known.is(&adapter.kind) => built.push(Arc::clone(known)),
-                _ => match Upstream::build(&adapter.name, &adapter.kind, self.shared.config.workers) {
+                _ => match Upstream::build(&adapter.name, &adapter.kind, &ways) {
                     Ok(upstream) => built.push(Arc::new(upstream)),
                     Err(error) => refusals.push(Refusal {
                         kind: "Adapter",

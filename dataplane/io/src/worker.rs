@@ -19,6 +19,7 @@ use crate::served::Served;
 use crate::sessions::Sessions;
 use crate::tls::ServerSide;
 use crate::upstream::attached::Lines;
+use crate::upstream::discover::Names;
 
 /// One serving thread.
 #[derive(Debug)]
@@ -47,6 +48,8 @@ pub struct Shared {
     pub seats: Arc<Seats>,
     /// Adapters that dialled in.
     pub lines: Lines,
+    /// How addresses of adapters are found.
+    pub names: Arc<Names>,
     /// What requests take, as earlier ones did.
     pub learned: Learned,
     pub tallies: Box<[Arc<WorkerTally>]>,
@@ -75,6 +78,7 @@ impl Shared {
         let bytes_min = config.limits.body_bytes.saturating_mul(BODIES_MIN);
         let bytes_max = (config.limits.memory_bytes / config.workers.max(1) as u64).max(bytes_min);
         let ledgers = (0..config.workers).map(|_| Arc::new(Ledger::new(bytes_max))).collect();
+        let names = Arc::new(Names::new(config.dns_servers.clone()));
         Shared {
             config,
             tables: Tables::new(),
@@ -84,6 +88,7 @@ impl Shared {
             sessions: Sessions::new(),
             seats: Arc::default(),
             lines: Lines::default(),
+            names,
             learned: Learned::new(),
             tallies,
             ledgers,

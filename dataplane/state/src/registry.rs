@@ -102,7 +102,7 @@ impl Registry {
         });
         let adapters = adapters.collect();
         let offers = table.offers.iter().map(|row| {
-            let key = (table.adapter(row.adapter).name.clone(), row.model.clone());
+            let key = (table.adapter(row.owner).name.clone(), row.model.clone());
             keep(&mut self.offers, &key, || OfferCell {
                 // Nothing until its owner has begun to look for its limit.
                 permits: Permits::new(1, None),

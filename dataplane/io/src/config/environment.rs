@@ -4,11 +4,12 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use proto_core::model::Endpoint;
 use proto_core::parse::Mistake;
 use proto_core::parse::environment::{Row, Variable, whole, without_effect};
 use proto_core::units::Permille;
 
-use super::{Env, PROMPT_CHARS, Read, WORKERS_MAX, node};
+use super::{Env, PROMPT_CHARS, Read, WORKERS_MAX, adapters, node};
 
 /// All of them, for people.
 pub fn rows() -> impl Iterator<Item = Row> {
@@ -127,6 +128,19 @@ pub(super) const VARIABLES: &[Variable<Read>] = &[
             _ => Err("is no number from 0 to 1".into()),
         },
     },
+    Variable {
+        row: Row::new("ADAPTER_ENDPOINTS", "[]", "JSON list of gRPC adapters, each called after its host"),
+        take: |read, text| adapters::named(text).map(|named| read.config.named_adapters = named),
+    },
+    // Read where an adapter is built.
+    Variable {
+        row: Row::new("OLLAMA_BASE_URL", "http://127.0.0.1:11434", "ollama adapters without an endpoint"),
+        take: |_, text| endpoint(text),
+    },
+    Variable {
+        row: Row::new("PERSONA_MODEL_ENDPOINT", "", "OpenAI-compatible server of personas over no adapter"),
+        take: |_, text| endpoint(text),
+    },
     // Asked for before there are settings, see `data_dir` and `telemetry::logs`.
     Variable {
         row: Row::new("ATP_DATA_DIR", "the user's state folder", "where data is kept: data_dir"),
@@ -145,6 +159,10 @@ pub(super) const VARIABLES: &[Variable<Read>] = &[
     },
     Variable { row: Row::new("RUST_LOG", "info", "which log lines are written"), take: |_, _| Ok(()) },
 ];
+
+fn endpoint(text: &str) -> Result<(), String> {
+    Endpoint::parse(text).map(drop).map_err(|what| format!("is no endpoint: {what}"))
+}
 
 fn address<A: std::str::FromStr>(text: &str, wrong: &str) -> Result<A, String> {
     text.parse().map_err(|_| wrong.to_owned())
@@ -225,6 +243,9 @@ mod tests {
             ("ROUTER_EXPLORE_P", "1.1"),
             ("ATP_NODE", ".x"),
             ("ATP_LOG_FORMAT", "xml"),
+            ("ADAPTER_ENDPOINTS", "http://a:1"),
+            ("OLLAMA_BASE_URL", "localhost:11434"),
+            ("PERSONA_MODEL_ENDPOINT", "here"),
         ];
         let told = read(&set).unwrap_err();
         for (name, value) in set {

@@ -251,7 +251,7 @@ impl Asking {
         self.timing.on_first_byte(&self.worker, first_byte_at);
         charge.on_chosen();
         let offer = charge.offer();
-        telling.set_answering(self.held.table.adapter(offer.adapter).name.as_str(), offer.model.as_str());
+        telling.set_answering(self.held.table.adapter(offer.owner).name.as_str(), offer.model.as_str());
         let Rest::Events(flow) = rest else {
             // A refusal of what we made of the prompt, or no stream where one was asked for.
             let kind = match status.is_success() {

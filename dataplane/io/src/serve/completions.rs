@@ -131,7 +131,7 @@ async fn exchange(
 pub fn blame(telling: &mut Telling, held: &Hold, exchange: &Exchange) {
     if let Some(offer) = exchange.blamed() {
         let offer = held.table.offer(offer);
-        telling.set_answering(held.table.adapter(offer.adapter).name.as_str(), offer.model.as_str());
+        telling.set_answering(held.table.adapter(offer.owner).name.as_str(), offer.model.as_str());
     }
 }
 
@@ -192,7 +192,7 @@ impl Answering<'_> {
         let (held, tenant) = (self.held, charge.tenant());
         let offer = charge.offer();
         headers.insert(X_ATP_MODEL, offer.header.clone());
-        headers.insert(X_ATP_ADAPTER, self.held.table.adapter(offer.adapter).header.clone());
+        headers.insert(X_ATP_ADAPTER, self.held.table.adapter(offer.owner).header.clone());
         headers.insert(X_ATP_ROUTE, self.held.table.route(self.route).header.clone());
         headers.insert(X_ATP_OVERHEAD, number(self.overhead_us));
         headers.insert(X_ATP_QUEUE, number(millis(charge.waited())));
@@ -233,8 +233,7 @@ impl Answering<'_> {
         exchange: &Exchange,
     ) -> AnswerBody {
         let offer = charge.offer();
-        self.telling
-            .set_answering(self.held.table.adapter(offer.adapter).name.as_str(), offer.model.as_str());
+        self.telling.set_answering(self.held.table.adapter(offer.owner).name.as_str(), offer.model.as_str());
         let trailers = if self.trailers {
             headers.insert(TRAILER, HeaderValue::from_static("x-atp-cost-usd-micros"));
             Trailers::Due

@@ -91,7 +91,7 @@ pub fn adapters(shared: &Shared) -> Value {
     let Some(served) = shared.tables.peek() else { return json!([]) };
     let mut counts = vec![(0u64, 0u64); served.table.adapters.len()];
     for (offer, cell) in served.table.offers.iter().zip(&served.offers) {
-        let (requests, failures) = &mut counts[offer.adapter.0 as usize];
+        let (requests, failures) = &mut counts[offer.owner.0 as usize];
         for tally in &cell.tallies {
             *requests += tally.requests.value();
             *failures += tally.failures.value();

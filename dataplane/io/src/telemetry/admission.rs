@@ -122,7 +122,7 @@ fn limits(page: &mut Page, served: &Served) {
     let mut depths: BTreeMap<(&str, &str), u64> = BTreeMap::new();
     for (at, (row, cell)) in served.table.offers.iter().zip(&served.offers).enumerate() {
         let key = match at {
-            ..LABELS_MAX => (served.table.adapter(row.adapter).name.as_str(), row.model.as_str()),
+            ..LABELS_MAX => (served.table.adapter(row.owner).name.as_str(), row.model.as_str()),
             _ => (OTHER, OTHER),
         };
         *depths.entry(key).or_default() += cell.queue.depth().iter().sum::<u64>();

@@ -120,6 +120,12 @@ fn process(page: &mut Page, shared: &Shared, tallies: &[&WorkerTally]) {
     page.counter("atp_adapter_files_taken_total", "Changed TLS files of adapters put into use.", taken);
     let what = "Changed TLS files of adapters that could not be used.";
     page.counter("atp_adapter_files_refused_total", what, refused);
+    // Order: relaxed, numbers for people.
+    let looks = shared.names.looks.load(Ordering::Relaxed);
+    page.counter("atp_adapter_lookups_total", "Times the addresses of an adapter were looked for.", looks);
+    // Order: relaxed, numbers for people.
+    let failures = shared.names.failures.load(Ordering::Relaxed);
+    page.counter("atp_adapter_lookup_failures_total", "Those without an answer.", failures);
     if fresh_at > 0 {
         // Order: relaxed, a state for people.
         let is_newest = shared.source_ok.load(Ordering::Relaxed);
@@ -149,7 +155,7 @@ fn models(page: &mut Page, served: &Served) {
     ];
     let rows: Vec<_> = served.table.offers.iter().zip(&served.offers).collect();
     let named = |at: usize, offer: &dataplane_core::table::OfferRow| match at {
-        ..LABELS_MAX => (served.table.adapter(offer.adapter).name.to_string(), offer.model.to_string()),
+        ..LABELS_MAX => (served.table.adapter(offer.owner).name.to_string(), offer.model.to_string()),
         _ => (OTHER.into(), OTHER.into()),
     };
     let mut column =
@@ -218,6 +224,13 @@ fn adapters(page: &mut Page, served: &Served) {
     page.family(name, "Requests an adapter is working on.", MetricType::GAUGE);
     for (row, cell) in served.table.adapters.iter().zip(&served.adapters).take(LABELS_MAX) {
         page.value(name, &[("adapter", row.name.as_str())], f64::from(cell.permits.in_flight()));
+    }
+    let name = "atp_upstream_addresses";
+    page.family(name, "Addresses an adapter is reached at.", MetricType::GAUGE);
+    for upstream in served.upstreams.iter().take(LABELS_MAX) {
+        if let Some(count) = upstream.addresses() {
+            page.value(name, &[("adapter", upstream.name.as_str())], count as f64);
+        }
     }
     page.gauge("atp_config_generation", "Number of the set that is served.", served.number as f64);
 }

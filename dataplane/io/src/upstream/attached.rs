@@ -4,22 +4,17 @@
 //! Whoever carries the line ([`crate::serve`]) puts it in and takes the work out; here nobody knows of
 //! frames.
 
-use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use dashmap::DashMap;
-use dataplane_core::dialect::openai::merge::Merger;
-use dataplane_core::dialect::openai::{StreamEnd, StreamReader};
 use dataplane_core::fault::{Fault, Kind, Retry, Side};
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, StatusCode};
 use proto_core::model::Name;
 use tokio::sync::mpsc;
 
-use super::{Answer, Call, Path, UpstreamBody};
+use super::{Answer, Call, Path, UpstreamBody, retold};
 
 /// All lines of a data plane, by the adapter they are of. The map has locks (one a shard): asked once a call,
 /// changed when a line comes or goes.
@@ -115,11 +110,7 @@ impl Lines {
         if call.path != Path::ChatCompletions {
             return Err(Fault::upstream(Kind::Refused, Retry::Elsewhere));
         }
-        let body = call.body.iter().fold(Vec::new(), |mut all: Vec<u8>, piece| {
-            all.extend_from_slice(piece);
-            all
-        });
-        let body = Bytes::from(body);
+        let body = Bytes::from(call.body.joined());
         let mut is_lost = false;
         for _ in 0..LINES_TRIED_MAX {
             let Some(held) = self.pick(adapter) else { break };
@@ -138,8 +129,8 @@ impl Lines {
                     return Err(fault);
                 }
                 Some(first) => {
-                    let body = AttachedBody { whole: None, first: Some(first), pieces, held };
-                    return if call.streamed { Ok(answer(body, EVENTS)) } else { whole(body).await };
+                    let body = AttachedBody { first: Some(first), pieces, held };
+                    return retold::answer(UpstreamBody::attached(body), call.streamed).await;
                 }
                 // Lost before it began.
                 None => is_lost = true,
@@ -221,8 +212,6 @@ impl Drop for Under {
 /// The answer of a line, as a stream of events.
 #[derive(Debug)]
 pub struct AttachedBody {
-    /// Put together; nothing else comes.
-    whole: Option<Bytes>,
     first: Option<Piece>,
     pieces: mpsc::UnboundedReceiver<Piece>,
     held: Under,
@@ -230,9 +219,6 @@ pub struct AttachedBody {
 
 impl AttachedBody {
     pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Fault>>> {
-        if let Some(whole) = self.whole.take() {
-            return Poll::Ready(Some(Ok(whole)));
-        }
         if self.held.is_over {
             return Poll::Ready(None);
         }
@@ -262,34 +248,11 @@ impl AttachedBody {
     }
 }
 
-/// For a caller that wants no stream: all of it, put together.
-async fn whole(mut body: AttachedBody) -> Result<Answer, Fault> {
-    let garbled = Fault::upstream(Kind::Garbled, Retry::ElsewhereAtCost);
-    let (mut reader, mut merger) = (StreamReader::new(false), Merger::default());
-    while let Some(piece) = poll_fn(|cx| body.poll_data(cx)).await {
-        let mut merged = Ok(());
-        reader.push_data(&piece?, |data| merged = merged.and(merger.on_chunk(&data)))?;
-        merged.map_err(|_| garbled)?;
-    }
-    if reader.end(true) != StreamEnd::Complete {
-        return Err(Fault::upstream(Kind::Truncated, Retry::ElsewhereAtCost));
-    }
-    body.whole = Some(merger.finish());
-    Ok(answer(body, JSON))
-}
-
-fn answer(body: AttachedBody, kind: &'static str) -> Answer {
-    let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]);
-    Answer { status: StatusCode::OK, headers, body: UpstreamBody::attached(body) }
-}
-
 /// It takes no more now. Says nothing about its health: a breaker that counted it would keep calls away from
 /// an adapter that is ready again.
 pub const BUSY: Fault = Fault { side: Side::Proxy, kind: Kind::NoPermit, retry: Retry::Elsewhere };
 /// Nobody is attached; whoever attaches gets the next call.
 const ABSENT: Fault = Fault { side: Side::Proxy, kind: Kind::Absent, retry: Retry::Elsewhere };
-const EVENTS: &str = "text/event-stream";
-const JSON: &str = "application/json";
 /// Calls on their way to one line's task.
 const WORK_MAX: usize = 64;
 /// Lines of one adapter that are lost one after the other while a call is handed to them.

@@ -3,12 +3,21 @@
 use std::future::poll_fn;
 
 use dataplane_core::dialect::rope::Rope;
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+use proto_core::units::Moment;
 
 use super::*;
 
 fn call() -> Call {
     let body = Rope::from(Bytes::from_static(br#"{"messages":[]}"#));
-    Call { path: Path::ChatCompletions, headers: HeaderMap::new(), body, streamed: true }
+    Call {
+        path: Path::ChatCompletions,
+        headers: HeaderMap::new(),
+        body,
+        streamed: true,
+        deadline: Moment(u64::MAX),
+    }
 }
 
 fn name() -> Name {

@@ -7,12 +7,14 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use dataplane_core::dialect::rope::Rope;
 use dataplane_core::fault::{Fault, Kind, Retry};
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::attached::AttachedBody;
 use super::echo::EchoBody;
 use super::pool::{Lease, Stream};
+use super::retold::Retold;
 
 /// A request's body: pieces whose length is known, so that it is sent with `content-length` in as few writes
 /// as it takes.
@@ -45,10 +47,27 @@ pub struct UpstreamBody(Source);
 
 #[derive(Debug)]
 enum Source {
-    Http1 { incoming: Incoming, lease: Option<Lease> },
-    Http2 { incoming: Incoming, _stream: Stream },
+    Http1 {
+        incoming: Incoming,
+        lease: Option<Lease>,
+    },
+    Http2 {
+        incoming: Incoming,
+        _stream: Stream,
+    },
     Echo(EchoBody),
     Attached(AttachedBody),
+    /// In other words than it came.
+    Retold(Box<Retold>),
+    /// All of it.
+    Whole(Option<Bytes>),
+}
+
+/// What comes of a body.
+#[derive(Debug)]
+pub enum Piece {
+    Data(Bytes),
+    Trailers(HeaderMap),
 }
 
 impl UpstreamBody {
@@ -68,9 +87,21 @@ impl UpstreamBody {
         UpstreamBody(Source::Attached(body))
     }
 
+    pub fn retold(body: Retold) -> UpstreamBody {
+        UpstreamBody(Source::Retold(Box::new(body)))
+    }
+
+    pub fn whole(body: Bytes) -> UpstreamBody {
+        UpstreamBody(Source::Whole(Some(body)))
+    }
+
     /// Many streams on one connection: not reading one for long would hurt the others.
     pub fn is_shared(&self) -> bool {
-        matches!(self.0, Source::Http2 { .. })
+        match &self.0 {
+            Source::Http2 { .. } => true,
+            Source::Retold(body) => body.is_shared(),
+            Source::Http1 { .. } | Source::Echo(_) | Source::Attached(_) | Source::Whole(_) => false,
+        }
     }
 
     /// Bytes to come, where the upstream said.
@@ -78,24 +109,44 @@ impl UpstreamBody {
         match &self.0 {
             Source::Http1 { incoming, .. } | Source::Http2 { incoming, .. } => incoming.size_hint().exact(),
             Source::Echo(body) => body.length(),
-            Source::Attached(_) => None,
+            Source::Whole(body) => Some(body.as_ref().map_or(0, |body| body.len() as u64)),
+            Source::Attached(_) | Source::Retold(_) => None,
         }
     }
 
     /// The next piece; `None` at a clean end.
     pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Fault>>> {
         loop {
+            match ready!(self.poll_piece(cx)) {
+                Some(Ok(Piece::Data(data))) => return Poll::Ready(Some(Ok(data))),
+                // They carry nothing a caller of ours knows.
+                Some(Ok(Piece::Trailers(_))) => {}
+                Some(Err(fault)) => return Poll::Ready(Some(Err(fault))),
+                None => return Poll::Ready(None),
+            }
+        }
+    }
+
+    /// The next piece, trailers included.
+    pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, Fault>>> {
+        let data = |data: Option<Result<Bytes, Fault>>| data.map(|data| data.map(Piece::Data));
+        loop {
             let frame = match &mut self.0 {
                 Source::Http1 { incoming, lease } => ready!(poll_driven(incoming, lease.as_mut(), cx)),
                 Source::Http2 { incoming, .. } => ready!(Pin::new(incoming).poll_frame(cx)),
-                Source::Echo(body) => return body.poll_data(cx).map(|piece| piece.map(Ok)),
-                Source::Attached(body) => return body.poll_data(cx),
+                Source::Echo(body) => return body.poll_data(cx).map(|piece| data(piece.map(Ok))),
+                Source::Attached(body) => return body.poll_data(cx).map(data),
+                Source::Retold(body) => return body.poll_data(cx).map(data),
+                Source::Whole(body) => return Poll::Ready(data(body.take().map(Ok))),
             };
             match frame {
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => return Poll::Ready(Some(Ok(data))),
-                    // Trailers carry nothing a caller of ours knows.
-                    Err(_) => continue,
+                    Ok(data) => return Poll::Ready(Some(Ok(Piece::Data(data)))),
+                    Err(frame) => {
+                        // HTTP has no other kinds of frame.
+                        let Ok(trailers) = frame.into_trailers() else { continue };
+                        return Poll::Ready(Some(Ok(Piece::Trailers(trailers))));
+                    }
                 },
                 Some(Err(_)) => {
                     return Poll::Ready(Some(Err(Fault::upstream(Kind::Truncated, Retry::ElsewhereAtCost))));

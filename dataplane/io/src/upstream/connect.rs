@@ -1,5 +1,6 @@
 //! A fresh connection: name, TCP, TLS, handshake; all within one deadline.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use dataplane_core::fault::{Fault, Kind, Retry};
@@ -14,6 +15,7 @@ use tokio_rustls::TlsConnector;
 
 use super::Unusable;
 use super::pool::{Http1, Http2};
+use super::server::Versions;
 use super::tls::ClientSide;
 
 #[derive(Debug)]
@@ -21,6 +23,7 @@ pub struct Connector {
     host: Box<str>,
     port: u16,
     tls: Option<(ClientSide, ServerName<'static>)>,
+    versions: Versions,
 }
 
 pub enum Connected {
@@ -29,13 +32,17 @@ pub enum Connected {
 }
 
 impl Connector {
-    pub fn new(endpoint: &Endpoint, tls: Option<ClientSide>) -> Result<Connector, Unusable> {
+    pub fn new(
+        endpoint: &Endpoint,
+        tls: Option<ClientSide>,
+        versions: Versions,
+    ) -> Result<Connector, Unusable> {
         let name = || {
-            ServerName::try_from(endpoint.host.to_string())
+            ServerName::try_from(endpoint.server_name().to_owned())
                 .map_err(|_| Unusable(format!("`{}` is no name a certificate can carry", endpoint.host)))
         };
         let tls = tls.map(|side| Ok((side, name()?))).transpose()?;
-        Ok(Connector { host: endpoint.host.clone(), port: endpoint.port, tls })
+        Ok(Connector { host: endpoint.host.clone(), port: endpoint.port, tls, versions })
     }
 
     pub async fn look_at_files(&self, adapter: &str) -> Option<bool> {
@@ -48,20 +55,28 @@ impl Connector {
         self.tls.as_ref().map_or(0, |(side, _)| side.age())
     }
 
-    pub async fn connect(&self) -> Result<Connected, Fault> {
-        match timeout(CONNECT_WAIT, self.open()).await {
+    /// To this address; `None`: to whatever the system finds behind the host.
+    pub async fn connect(&self, address: Option<SocketAddr>) -> Result<Connected, Fault> {
+        match timeout(CONNECT_WAIT, self.open(address)).await {
             Ok(connected) => connected,
             Err(_) => Err(Fault::upstream(Kind::ConnectTimeout, Retry::Elsewhere)),
         }
     }
 
-    async fn open(&self) -> Result<Connected, Fault> {
+    async fn open(&self, address: Option<SocketAddr>) -> Result<Connected, Fault> {
         let age = self.age();
         let unreachable = |_| Fault::upstream(Kind::Connect, Retry::Elsewhere);
-        let stream = TcpStream::connect((&*self.host, self.port)).await.map_err(unreachable)?;
+        let stream = match address {
+            Some(address) => TcpStream::connect(address).await,
+            None => TcpStream::connect((&*self.host, self.port)).await,
+        };
+        let stream = stream.map_err(unreachable)?;
         stream.set_nodelay(true).map_err(unreachable)?;
         let Some((side, name)) = &self.tls else {
-            return http1_over(stream, age).await.map(Connected::Http1);
+            return match self.versions {
+                Versions::Any => http1_over(stream, age).await.map(Connected::Http1),
+                Versions::Http2 => http2_over(stream, age).await.map(Connected::Http2),
+            };
         };
         let connector = TlsConnector::from(side.config());
         let stream = connector.connect(name.clone(), stream).await.map_err(|error| {
@@ -70,6 +85,9 @@ impl Connector {
         })?;
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
             http2_over(stream, age).await.map(Connected::Http2)
+        } else if self.versions == Versions::Http2 {
+            tracing::warn!(host = %self.host, "an adapter that needs HTTP/2 does not speak it");
+            Err(Fault::upstream(Kind::Tls, Retry::Elsewhere))
         } else {
             http1_over(stream, age).await.map(Connected::Http1)
         }

@@ -11,8 +11,7 @@ use proto_core::model::{Auth, Endpoint, TlsFiles};
 use proto_core::units::Moment;
 
 use super::openai::OpenAi;
-use super::pool::Pool;
-use super::{Answer, Call, Unusable, Upstream};
+use super::{Answer, Call, Unusable, Ways};
 use crate::clock;
 use crate::worker::Worker;
 
@@ -21,8 +20,6 @@ use crate::worker::Worker;
 pub struct Dialled {
     places: Box<[Place]>,
     lease: Duration,
-    /// Threads that call; each place has a pool for each.
-    workers: usize,
     next: AtomicUsize,
 }
 
@@ -57,15 +54,15 @@ impl Dialled {
         auth: Option<&Auth>,
         files: Option<&TlsFiles>,
         lease: Duration,
-        workers: usize,
+        ways: &Ways,
     ) -> Result<Dialled, Unusable> {
-        let place = |(at, endpoint): (usize, &Endpoint)| {
-            let openai = OpenAi::build(endpoint, auth, files, workers)?.with_pools_from(at * workers);
+        let place = |endpoint: &Endpoint| {
+            let openai = OpenAi::build(endpoint, auth, files, ways)?;
             let (until, holder) = (AtomicU64::new(0), Mutex::new(None));
             Ok(Place { endpoint: endpoint.clone(), openai, until, holder })
         };
-        let places = endpoints.iter().enumerate().map(place).collect::<Result<_, _>>()?;
-        Ok(Dialled { places, lease, workers, next: AtomicUsize::new(0) })
+        let places = endpoints.iter().map(place).collect::<Result<_, _>>()?;
+        Ok(Dialled { places, lease, next: AtomicUsize::new(0) })
     }
 
     /// For how long a word holds.
@@ -120,31 +117,21 @@ impl Dialled {
     }
 
     /// Sends a call to one that may be asked, in turn.
-    pub async fn send(
-        &self,
-        upstream: &Arc<Upstream>,
-        worker: &Arc<Worker>,
-        call: Call,
-    ) -> Result<Answer, Fault> {
+    pub async fn send(&self, worker: &Arc<Worker>, call: Call) -> Result<Answer, Fault> {
         let (now, count) = (clock::now(), self.places.len());
         // Order: relaxed. A turn; nothing is read because of it.
         let first = self.next.fetch_add(1, Ordering::Relaxed);
         let live = (0..count).map(|step| &self.places[first.wrapping_add(step) % count]);
         match live.into_iter().find(|place| place.is_live(now)) {
-            Some(place) => place.openai.send(upstream, worker, call).await,
+            Some(place) => place.openai.send(worker, call).await,
             None => Err(ABSENT),
         }
-    }
-
-    /// `slot`: of a lease.
-    pub fn pool(&self, slot: usize) -> &Pool {
-        self.places[slot / self.workers].openai.pool(slot % self.workers)
     }
 
     pub async fn look_at_files(&self, adapter: &str) -> Option<bool> {
         let mut looked = None;
         for place in &self.places {
-            let one = place.openai.look_at_files(adapter).await;
+            let one = place.openai.server.look_at_files(adapter).await;
             looked = match (looked, one) {
                 (Some(all), Some(one)) => Some(all && one),
                 (looked, one) => looked.or(one),
@@ -190,7 +177,8 @@ mod tests {
     }
 
     fn dialled() -> Dialled {
-        Dialled::build(&[endpoint(1), endpoint(2)], None, None, LEASE, 2).unwrap()
+        let ways = Ways { workers: 2, names: Arc::default() };
+        Dialled::build(&[endpoint(1), endpoint(2)], None, None, LEASE, &ways).unwrap()
     }
 
     const LEASE: Duration = Duration::from_secs(3600);
@@ -229,14 +217,5 @@ mod tests {
         assert_eq!(dialled.live(clock::now()), 0);
         assert_eq!(dialled.register(&endpoint(1), 1, true), Some(Registered::Again));
         assert_eq!(dialled.live(clock::now()), 1);
-    }
-
-    #[test]
-    fn each_place_has_pools_of_its_own() {
-        let dialled = dialled();
-        let at = |slot: usize| std::ptr::from_ref(dialled.pool(slot));
-        let all = [at(0), at(1), at(2), at(3)];
-        assert!((1..4).all(|one| !all[..one].contains(&all[one])));
-        assert_eq!(at(3), std::ptr::from_ref(dialled.places[1].openai.pool(1)));
     }
 }

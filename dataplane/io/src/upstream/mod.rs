@@ -5,9 +5,15 @@ pub mod attached;
 pub mod body;
 mod connect;
 pub mod dialled;
+pub mod discover;
 pub mod echo;
+mod grpc;
+mod ollama;
 mod openai;
+mod places;
 mod pool;
+mod retold;
+mod server;
 mod tls;
 
 pub use tls::system_anchors;
@@ -15,11 +21,15 @@ pub use tls::system_anchors;
 use std::sync::Arc;
 
 use dataplane_core::dialect::rope::Rope;
-use dataplane_core::fault::Fault;
+use dataplane_core::fault::{Fault, Kind, Retry, Side};
 use http::{HeaderMap, StatusCode};
-use proto_core::model::{AdapterKind, Name};
+use proto_core::model::{AdapterKind, Endpoint, Name, Persona};
+use proto_core::units::Moment;
 
 pub use body::UpstreamBody;
+
+use discover::{Names, Wanted};
+use places::{Found, Places};
 
 use crate::worker::Worker;
 
@@ -35,6 +45,10 @@ pub struct Upstream {
 enum Backend {
     OpenAi(Box<openai::OpenAi>),
     Dialled(Box<dialled::Dialled>),
+    Ollama(Box<ollama::Ollama>),
+    Grpc(Box<grpc::Grpc>),
+    /// A role over another adapter, which is the one that is sent to.
+    Role,
     Echo(echo::Echo),
     Attached,
 }
@@ -48,6 +62,8 @@ pub struct Call {
     pub headers: HeaderMap,
     pub body: Rope,
     pub streamed: bool,
+    /// When nobody wants the answer any more.
+    pub deadline: Moment,
 }
 
 /// Operations an adapter may be asked for.
@@ -84,18 +100,49 @@ pub struct Answer {
 #[error("{0}")]
 pub struct Unusable(String);
 
+/// What an upstream is built with.
+#[derive(Debug)]
+pub struct Ways {
+    /// Threads that will call.
+    pub workers: usize,
+    pub names: Arc<Names>,
+}
+
+impl Ways {
+    /// Where `endpoint` is. To be called within a runtime, where its addresses are to be found.
+    fn places(&self, endpoint: &Endpoint) -> Places {
+        let Some(wanted) = Wanted::of(endpoint) else { return Places::one(self.workers) };
+        let found = Arc::new(Found::new(self.workers));
+        tokio::spawn(discover::follow(Arc::clone(&self.names), wanted, Arc::downgrade(&found)));
+        Places::Several(found)
+    }
+}
+
 impl Upstream {
-    /// Reads secrets and certificates. `workers`: threads that will call.
-    pub fn build(name: &Name, kind: &AdapterKind, workers: usize) -> Result<Upstream, Unusable> {
+    /// Reads secrets and certificates. Where addresses are to be found, the looking begins.
+    pub fn build(name: &Name, kind: &AdapterKind, ways: &Ways) -> Result<Upstream, Unusable> {
         let backend = match kind {
             AdapterKind::OpenAi { endpoint, auth, tls } => {
-                let openai = openai::OpenAi::build(endpoint, auth.as_ref(), tls.as_ref(), workers)?;
+                let openai = openai::OpenAi::build(endpoint, auth.as_ref(), tls.as_ref(), ways)?;
                 Backend::OpenAi(Box::new(openai))
             }
             AdapterKind::Dialled { endpoints, lease, auth, tls } => {
                 let (auth, tls) = (auth.as_ref(), tls.as_ref());
-                let dialled = dialled::Dialled::build(endpoints, auth, tls, *lease, workers)?;
+                let dialled = dialled::Dialled::build(endpoints, auth, tls, *lease, ways)?;
                 Backend::Dialled(Box::new(dialled))
+            }
+            AdapterKind::Ollama { endpoint, auth, tls } => {
+                let ollama = ollama::Ollama::build(endpoint.as_ref(), auth.as_ref(), tls.as_ref(), ways)?;
+                Backend::Ollama(Box::new(ollama))
+            }
+            AdapterKind::Grpc { endpoint, auth, tls } => {
+                let grpc = grpc::Grpc::build(endpoint, auth.as_ref(), tls.as_ref(), ways)?;
+                Backend::Grpc(Box::new(grpc))
+            }
+            AdapterKind::Persona(Persona { over: Some(_), .. }) => Backend::Role,
+            AdapterKind::Persona(_) => {
+                let endpoint = persona_endpoint(std::env::var(PERSONA_ENDPOINT).ok().as_deref())?;
+                Backend::OpenAi(Box::new(openai::OpenAi::build(&endpoint, None, None, ways)?))
             }
             AdapterKind::Echo(speed) => Backend::Echo(echo::Echo::new(*speed)),
             AdapterKind::Attached => Backend::Attached,
@@ -116,18 +163,20 @@ impl Upstream {
     /// change.
     pub async fn look_at_files(&self) -> Option<bool> {
         match &self.backend {
-            Backend::OpenAi(openai) => openai.look_at_files(self.name.as_str()).await,
             Backend::Dialled(dialled) => dialled.look_at_files(self.name.as_str()).await,
-            Backend::Echo(_) | Backend::Attached => None,
+            _ => self.server()?.look_at_files(self.name.as_str()).await,
         }
     }
 
     /// Sends a call and waits for the head of its answer. Deadlines are the caller's: dropping the future
     /// cancels.
-    pub async fn send(self: &Arc<Upstream>, worker: &Arc<Worker>, call: Call) -> Result<Answer, Fault> {
+    pub async fn send(&self, worker: &Arc<Worker>, call: Call) -> Result<Answer, Fault> {
         match &self.backend {
-            Backend::OpenAi(openai) => openai.send(self, worker, call).await,
-            Backend::Dialled(dialled) => dialled.send(self, worker, call).await,
+            Backend::OpenAi(openai) => openai.send(worker, call).await,
+            Backend::Ollama(ollama) => ollama.send(worker, call).await,
+            Backend::Grpc(grpc) => grpc.send(&self.name, worker, call).await,
+            Backend::Role => Err(Fault::proxy(Kind::Internal)),
+            Backend::Dialled(dialled) => dialled.send(worker, call).await,
             Backend::Echo(echo) => Ok(echo.answer(call)),
             Backend::Attached => worker.shared.lines.send(&self.name, &call).await,
         }
@@ -137,16 +186,45 @@ impl Upstream {
     pub fn dialled(&self) -> Option<&dialled::Dialled> {
         match &self.backend {
             Backend::Dialled(dialled) => Some(dialled),
-            Backend::OpenAi(_) | Backend::Echo(_) | Backend::Attached => None,
+            _ => None,
         }
     }
 
-    /// The pools of an adapter that has connections. `slot`: the worker's, of each place.
-    fn pool(&self, slot: usize) -> Option<&pool::Pool> {
+    /// Addresses it has now, for kinds that connect.
+    pub fn addresses(&self) -> Option<usize> {
+        Some(self.server()?.places().count())
+    }
+
+    /// What is connected to, for kinds that connect to one endpoint.
+    fn server(&self) -> Option<&server::Server> {
         match &self.backend {
-            Backend::OpenAi(openai) => Some(openai.pool(slot)),
-            Backend::Dialled(dialled) => Some(dialled.pool(slot)),
-            Backend::Echo(_) | Backend::Attached => None,
+            Backend::OpenAi(openai) => Some(&openai.server),
+            Backend::Ollama(ollama) => Some(&ollama.server),
+            Backend::Grpc(grpc) => Some(&grpc.server),
+            Backend::Role | Backend::Dialled(_) | Backend::Echo(_) | Backend::Attached => None,
         }
     }
 }
+
+/// Says no, before anything is sent, to what an adapter that only chats is not for.
+fn chat_only(path: Path) -> Result<(), Fault> {
+    const WHAT: &str = "one whose adapter does more than chat: this kind of adapter has no such operation";
+    match path {
+        Path::ChatCompletions => Ok(()),
+        Path::Completions | Path::Embeddings => {
+            let kind = Kind::InvalidField("model", WHAT);
+            Err(Fault { side: Side::Client, kind, retry: Retry::Elsewhere })
+        }
+    }
+}
+
+/// Of a persona that stands over no adapter: any OpenAI-compatible server.
+fn persona_endpoint(url: Option<&str>) -> Result<Endpoint, Unusable> {
+    let Some(url) = url.filter(|url| !url.is_empty()) else {
+        let what = format!("the persona stands over no adapter, and {PERSONA_ENDPOINT} is not set");
+        return Err(Unusable(what));
+    };
+    Endpoint::parse(url).map_err(|why| Unusable(format!("{PERSONA_ENDPOINT}: {why}")))
+}
+
+const PERSONA_ENDPOINT: &str = "PERSONA_MODEL_ENDPOINT";

@@ -18,8 +18,8 @@ use crossbeam_queue::ArrayQueue;
 use hyper::client::conn::{http1, http2};
 use proto_core::units::Moment;
 
-use super::Upstream;
 use super::body::RopeBody;
+use super::places::Taken;
 use crate::clock;
 
 /// One worker's connections to one adapter.
@@ -65,14 +65,16 @@ pub enum Found {
 #[derive(Debug)]
 pub struct Lease {
     connection: Option<Http1>,
-    upstream: Arc<Upstream>,
-    /// Of the pool it goes back to.
-    slot: usize,
+    taken: Taken,
+    worker: usize,
 }
 
 /// One stream of an HTTP/2 connection; counts until dropped.
 #[derive(Debug)]
-pub struct Stream(Arc<AtomicU32>);
+pub struct Stream {
+    count: Arc<AtomicU32>,
+    _taken: Taken,
+}
 
 impl Pool {
     pub fn new() -> Pool {
@@ -80,28 +82,28 @@ impl Pool {
     }
 
     /// A connection that can take a request now, if there is one. `age`: of the files in use; what was made
-    /// with older ones takes nothing more. `slot`: of this very pool among its adapter's.
-    pub fn checkout(&self, upstream: &Arc<Upstream>, slot: usize, age: u64) -> Option<Found> {
+    /// with older ones takes nothing more. `taken`: of this pool's place.
+    pub fn checkout(&self, taken: Taken, worker: usize, age: u64) -> Result<Found, Taken> {
         for _ in 0..self.shared.len() {
             let Some(connection) = self.shared.pop() else { break };
             if connection.sender.is_closed() || connection.age < age {
                 continue;
             }
-            let stream = connection.open();
-            let copy = stream.is_some().then(|| connection.clone());
+            let copy = connection.has_room().then(|| connection.clone());
             // Full queues drop: a connection that is not kept serves its streams and closes.
             let _ = self.shared.push(connection);
-            if let (Some(connection), Some(stream)) = (copy, stream) {
-                return Some(Found::Http2(connection, stream));
+            if let Some(connection) = copy {
+                let stream = connection.open(taken);
+                return Ok(Found::Http2(connection, stream));
             }
         }
         let now = clock::now();
         while let Some(idle) = self.idle.pop() {
             if now - idle.since < IDLE_WAIT && idle.connection.age >= age {
-                return Some(Found::Http1(Lease::new(idle.connection, upstream, slot)));
+                return Ok(Found::Http1(Lease::new(idle.connection, taken, worker)));
             }
         }
-        None
+        Err(taken)
     }
 
     /// Closes what was made with files older than `age`, once it has nothing under way. For the thread that
@@ -173,28 +175,30 @@ impl Http2 {
         Http2 { sender, in_flight: Arc::new(AtomicU32::new(0)), age }
     }
 
-    /// Room for one more stream?
-    pub fn open(&self) -> Option<Stream> {
+    /// Room for one more stream? Only its own worker opens some.
+    fn has_room(&self) -> bool {
         // Order: relaxed. A count that steers load; the peer enforces its own limit.
-        if self.in_flight.load(Ordering::Relaxed) >= STREAMS_MAX {
-            return None;
-        }
-        // Order: relaxed, see above.
+        self.in_flight.load(Ordering::Relaxed) < STREAMS_MAX
+    }
+
+    /// One more stream. `taken`: of the connection's place.
+    pub fn open(&self, taken: Taken) -> Stream {
+        // Order: relaxed, see `Http2::has_room`.
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        Some(Stream(Arc::clone(&self.in_flight)))
+        Stream { count: Arc::clone(&self.in_flight), _taken: taken }
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        // Order: relaxed, see `Http2::open`.
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        // Order: relaxed, see `Http2::has_room`.
+        self.count.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Lease {
-    pub fn new(connection: Http1, upstream: &Arc<Upstream>, slot: usize) -> Lease {
-        Lease { connection: Some(connection), upstream: Arc::clone(upstream), slot }
+    pub fn new(connection: Http1, taken: Taken, worker: usize) -> Lease {
+        Lease { connection: Some(connection), taken, worker }
     }
 
     pub fn connection(&mut self) -> &mut Http1 {
@@ -208,7 +212,7 @@ impl Lease {
         if connection.sender.is_closed() {
             return;
         }
-        if let Some(pool) = self.upstream.pool(self.slot) {
+        if let Some(pool) = self.taken.place().pool(self.worker) {
             // A full queue drops it, which closes it.
             let _ = pool.idle.push(Idle { connection, since: clock::now() });
         }

@@ -24,6 +24,12 @@ pub enum AdapterKind {
     /// The same, which says itself at which of these places it is, and is asked there for as long as its word
     /// holds.
     Dialled { endpoints: Box<[Endpoint]>, lease: Duration, auth: Option<Auth>, tls: Option<TlsFiles> },
+    /// A server of Ollama's own API; without an endpoint the one its data plane's environment names.
+    Ollama { endpoint: Option<Endpoint>, auth: Option<Auth>, tls: Option<TlsFiles> },
+    /// A server of `atp.adapter.v1.AdapterService`.
+    Grpc { endpoint: Endpoint, auth: Option<Auth>, tls: Option<TlsFiles> },
+    /// Another adapter's model in a role.
+    Persona(Persona),
     /// Built in, deterministic: answers with the prompt's own words.
     Echo(EchoSpeed),
     /// Dials in and takes work over the connection it opened.
@@ -35,11 +41,39 @@ impl AdapterKind {
     pub fn as_str(&self) -> &'static str {
         match self {
             AdapterKind::OpenAi { .. } | AdapterKind::Dialled { .. } => "openai",
+            AdapterKind::Ollama { .. } => "ollama",
+            AdapterKind::Grpc { .. } => "grpc",
+            AdapterKind::Persona(_) => "persona",
             AdapterKind::Echo(_) => "echo",
             AdapterKind::Attached => "attached",
         }
     }
 }
+
+/// A role that a model plays: what it is told first, and how it is sampled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Persona {
+    /// Who plays it; `None`: the server that its data plane's environment names.
+    pub over: Option<Over>,
+    /// Put before the caller's own messages.
+    pub system: Box<str>,
+    /// In place of the caller's, 0 to 2000.
+    pub temperature_permille: Option<u16>,
+    /// In place of the caller's, 0 to 1000.
+    pub top_p_permille: Option<u16>,
+    /// Of an answer; the caller's where that is less.
+    pub max_tokens: Option<u32>,
+}
+
+/// One model of another adapter.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Over {
+    pub adapter: Name,
+    pub model: Name,
+}
+
+/// Personas of personas, one over the other.
+pub const PERSONAS_DEEP_MAX: usize = 8;
 
 /// How fast the built-in echo answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,11 +88,24 @@ pub struct EchoSpeed {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Endpoint {
     pub scheme: Scheme,
+    pub discovery: Discovery,
     /// A DNS name or an address; IPv6 without brackets.
     pub host: Box<str>,
+    /// Zero where an SRV record says.
     pub port: u16,
     /// Path put before the operation's, without a trailing slash: `/v1`, or empty.
     pub base_path: Box<str>,
+}
+
+/// How the addresses behind a host are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Discovery {
+    /// By the system, whenever a connection is made, which takes the first that answers.
+    None,
+    /// All its addresses (A and AAAA), looked for again and again.
+    Addresses,
+    /// All targets of its SRV record, with their ports.
+    Service,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -70,10 +117,14 @@ pub enum Scheme {
 impl Endpoint {
     /// From a URL, or why it is none. User info, query and fragment are refused: secrets belong in `auth`.
     pub fn parse(url: &str) -> Result<Endpoint, &'static str> {
-        let (scheme, rest) = match url.split_once("://") {
-            Some(("http", rest)) => (Scheme::Http, rest),
-            Some(("https", rest)) => (Scheme::Https, rest),
-            _ => return Err("an endpoint starts with http:// or https://"),
+        let (scheme, discovery, rest) = match url.split_once("://") {
+            Some(("http", rest)) => (Scheme::Http, Discovery::None, rest),
+            Some(("https", rest)) => (Scheme::Https, Discovery::None, rest),
+            Some(("dns", rest)) => (Scheme::Http, Discovery::Addresses, rest),
+            Some(("dns+https", rest)) => (Scheme::Https, Discovery::Addresses, rest),
+            Some(("srv", rest)) => (Scheme::Http, Discovery::Service, rest),
+            Some(("srv+https", rest)) => (Scheme::Https, Discovery::Service, rest),
+            _ => return Err("an endpoint starts with http:// or https://, or with dns:// or srv://"),
         };
         if url.len() > URL_BYTES_MAX || url.bytes().any(|byte| !byte.is_ascii_graphic()) {
             return Err("an endpoint is at most 2048 visible ASCII characters");
@@ -86,20 +137,54 @@ impl Endpoint {
         if host.is_empty() {
             return Err("an endpoint names a host");
         }
+        if discovery != Discovery::None && host.parse::<std::net::IpAddr>().is_ok() {
+            return Err("an address needs no looking for; write http:// or https://");
+        }
+        if discovery == Discovery::Service && port.is_some() {
+            return Err("an SRV record says the port; remove it");
+        }
         let trimmed = path.trim_end_matches('/');
         let base_path = if trimmed.is_empty() { String::new() } else { format!("/{trimmed}") };
-        let port = port.unwrap_or(match scheme {
-            Scheme::Http => 80,
-            Scheme::Https => 443,
+        let port = port.unwrap_or(match (discovery, scheme) {
+            (Discovery::Service, _) => 0,
+            (_, Scheme::Http) => 80,
+            (_, Scheme::Https) => 443,
         });
-        Ok(Endpoint { scheme, host: host.into(), port, base_path: base_path.into() })
+        Ok(Endpoint { scheme, discovery, host: host.into(), port, base_path: base_path.into() })
+    }
+
+    /// The name that its certificate carries: of a service without what makes it one (`_http._tcp`).
+    pub fn server_name(&self) -> &str {
+        let mut name = &*self.host;
+        while self.discovery == Discovery::Service
+            && let Some((label, rest)) = name.split_once('.')
+            && label.starts_with('_')
+        {
+            name = rest;
+        }
+        name
+    }
+
+    /// As written in documents.
+    pub fn url(&self) -> String {
+        let prefix = match (self.discovery, self.scheme) {
+            (Discovery::None, Scheme::Http) => "http",
+            (Discovery::None, Scheme::Https) => "https",
+            (Discovery::Addresses, Scheme::Http) => "dns",
+            (Discovery::Addresses, Scheme::Https) => "dns+https",
+            (Discovery::Service, Scheme::Http) => "srv",
+            (Discovery::Service, Scheme::Https) => "srv+https",
+        };
+        let host = if self.discovery == Discovery::Service { &*self.host } else { &self.authority() };
+        format!("{prefix}://{host}{}", self.base_path)
     }
 
     /// What goes into the `host` header: the port only where it is not the scheme's own.
     pub fn authority(&self) -> String {
-        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.to_string() };
+        let host = self.server_name();
+        let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
         match (self.scheme, self.port) {
-            (Scheme::Http, 80) | (Scheme::Https, 443) => host,
+            (Scheme::Http, 80) | (Scheme::Https, 443) | (_, 0) => host,
             (_, port) => format!("{host}:{port}"),
         }
     }
@@ -258,10 +343,35 @@ mod tests {
     }
 
     #[test]
+    fn an_endpoint_says_how_its_addresses_are_found() {
+        let of = |url: &str| {
+            let endpoint = Endpoint::parse(url).unwrap();
+            assert_eq!(endpoint.url(), url.trim_end_matches('/'));
+            (endpoint.discovery, endpoint.scheme, endpoint.port, endpoint.authority())
+        };
+        let expected = (Discovery::Addresses, Scheme::Http, 8000, "models:8000".to_owned());
+        assert_eq!(of("dns://models:8000/v1"), expected);
+        assert_eq!(of("dns+https://models").1, Scheme::Https);
+        let service = (Discovery::Service, Scheme::Http, 0, "models.svc.local".to_owned());
+        assert_eq!(of("srv://_http._tcp.models.svc.local"), service);
+        assert_eq!(of("srv+https://_x._tcp.models/v1").1, Scheme::Https);
+        assert_eq!(of("https://h:8443/v1").0, Discovery::None);
+    }
+
+    #[test]
     fn an_endpoint_with_a_secret_or_a_bad_port_is_refused() {
-        for url in
-            ["ftp://x", "http://", "http://u:p@x", "http://x?k=1", "http://x:0", "http://x:70000", "x:1"]
-        {
+        for url in [
+            "ftp://x",
+            "http://",
+            "dns://127.0.0.1:80",
+            "srv://_http._tcp.x:80",
+            "dns://",
+            "http://u:p@x",
+            "http://x?k=1",
+            "http://x:0",
+            "http://x:70000",
+            "x:1",
+        ] {
             assert!(Endpoint::parse(url).is_err(), "{url}");
         }
     }

@@ -7,8 +7,8 @@ mod set;
 mod tenant;
 
 pub use adapter::{
-    Adapter, AdapterKind, Auth, Concurrency, EchoSpeed, Endpoint, Grade, Limits, Model, ModelStatus, Price,
-    Scheme, SecretRef, TlsFiles,
+    Adapter, AdapterKind, Auth, Concurrency, Discovery, EchoSpeed, Endpoint, Grade, Limits, Model,
+    ModelStatus, Over, PERSONAS_DEEP_MAX, Persona, Price, Scheme, SecretRef, TlsFiles,
 };
 pub use route::{CANDIDATES_MAX, Candidate, Fallback, Match, Retry, Route, Strategy, Timeout};
 pub use set::{Set, SetMistake};

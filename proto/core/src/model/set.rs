@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::{Adapter, Kind, Name, Resource, Route, Tenant};
+use super::{Adapter, AdapterKind, Kind, Model, Name, PERSONAS_DEEP_MAX, Persona, Resource, Route, Tenant};
 
 /// Resources that fit together.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -49,6 +49,7 @@ impl Set {
         }
         set.check_candidates(&mut mistakes);
         set.check_route_names(&mut mistakes);
+        set.check_personas(&mut mistakes);
         set.check_keys(&mut mistakes);
         set.check_identities(&mut mistakes);
         if mistakes.is_empty() { Ok(set) } else { Err(mistakes) }
@@ -68,6 +69,61 @@ impl Set {
 
     pub fn adapter(&self, name: &Name) -> Option<&Adapter> {
         self.adapters.get(name)
+    }
+
+    /// Who plays `model` of `adapter`, through all personas that stand over each other: the adapter and the
+    /// model that are asked, and the roles, the outermost first. `None`: it ends nowhere, or never.
+    pub fn played<'s>(
+        &'s self,
+        adapter: &'s Adapter,
+        model: &'s Model,
+    ) -> Option<(&'s Adapter, &'s Model, Vec<&'s Persona>)> {
+        let (mut adapter, mut model, mut roles) = (adapter, model, Vec::new());
+        while let AdapterKind::Persona(persona) = &adapter.kind {
+            roles.push(persona);
+            let Some(over) = &persona.over else { break };
+            if roles.len() > PERSONAS_DEEP_MAX {
+                return None;
+            }
+            adapter = self.adapters.get(&over.adapter)?;
+            model = adapter.models.iter().find(|model| model.name == over.model)?;
+        }
+        Some((adapter, model, roles))
+    }
+
+    fn check_personas(&self, mistakes: &mut Vec<SetMistake>) {
+        for adapter in self.adapters.values() {
+            let AdapterKind::Persona(Persona { over: Some(over), .. }) = &adapter.kind else { continue };
+            let mut wrong = |field: &str, what: String| {
+                let path = format!("spec.persona.over.{field}");
+                mistakes.push(SetMistake { kind: Kind::Adapter, name: adapter.name.clone(), path, what });
+            };
+            match self.adapters.get(&over.adapter) {
+                None => wrong("adapter", format!("there is no Adapter `{}`", over.adapter)),
+                Some(under) if under.models.iter().all(|model| model.name != over.model) => {
+                    wrong("model", format!("Adapter `{}` has no model `{}`", over.adapter, over.model));
+                }
+                Some(_) if self.is_endless(adapter) => {
+                    let most = PERSONAS_DEEP_MAX;
+                    let what = format!("stands over itself, or over more than {most} personas; name a model");
+                    wrong("adapter", what);
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    fn is_endless(&self, adapter: &Adapter) -> bool {
+        let mut next = Some(adapter);
+        for _ in 0..=PERSONAS_DEEP_MAX {
+            next = match next.map(|adapter| &adapter.kind) {
+                Some(AdapterKind::Persona(Persona { over: Some(over), .. })) => {
+                    self.adapters.get(&over.adapter)
+                }
+                _ => return false,
+            };
+        }
+        next.is_some()
     }
 
     fn check_candidates(&self, mistakes: &mut Vec<SetMistake>) {

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::fields::{Field, Fields};
+use super::persona;
 use crate::model::{
-    Adapter, AdapterKind, Auth, Concurrency, EchoSpeed, Endpoint, Grade, Limits, Model, ModelStatus, Name,
-    Price, Scheme, TlsFiles,
+    Adapter, AdapterKind, Auth, Concurrency, Discovery, EchoSpeed, Endpoint, Grade, Limits, Model,
+    ModelStatus, Name, Price, Scheme, TlsFiles,
 };
 use crate::units::{Permille, Picodollars, TokenCount};
 
@@ -23,52 +24,94 @@ pub fn read(spec: &Field<'_>, name: Option<Name>) -> Option<Adapter> {
 fn kind(fields: &Fields<'_>) -> Option<AdapterKind> {
     let field = fields.required("kind")?;
     if LATER_KINDS.iter().any(|later| field.is_text(later)) {
-        let what =
-            format!("{} is not served by this version; it serves openai, echo and attached", field.shown());
+        let what = format!("{} is not served by this version", field.shown());
         return field.wrong(what);
     }
-    match field.one_of(&[
+    let kind = field.one_of(&[
         ("openai", Served::OpenAi),
+        ("ollama", Served::Ollama),
+        ("grpc", Served::Grpc),
+        ("persona", Served::Persona),
         ("echo", Served::Echo),
         ("attached", Served::Attached),
-    ])? {
-        Served::OpenAi => openai(fields),
+    ])?;
+    if matches!(kind, Served::Ollama | Served::Grpc)
+        && let Some(allowed) = fields.optional("allow_endpoints")
+    {
+        allowed.mistake("is for kind openai only; remove it");
+    }
+    if kind != Served::Persona
+        && let Some(persona) = fields.optional("persona")
+    {
+        persona.mistake("is for kind persona only; remove it");
+    }
+    match kind {
+        Served::OpenAi if fields.optional("allow_endpoints").is_some() => dialled(fields),
+        Served::OpenAi => {
+            let (endpoint, auth, tls) = server(fields, fields.must("endpoint", read_endpoint).map(Some))?;
+            Some(AdapterKind::OpenAi { endpoint: endpoint?, auth, tls })
+        }
+        Served::Ollama => {
+            let (endpoint, auth, tls) = server(fields, fields.maybe("endpoint", read_endpoint))?;
+            Some(AdapterKind::Ollama { endpoint, auth, tls })
+        }
+        Served::Grpc => grpc(fields),
+        Served::Persona => persona::read(fields),
         Served::Echo => echo(fields),
         Served::Attached => attached(fields),
     }
 }
 
 /// Kinds of adapter, as written.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Served {
     OpenAi,
+    Ollama,
+    Grpc,
+    Persona,
     Echo,
     Attached,
 }
 
-fn openai(fields: &Fields<'_>) -> Option<AdapterKind> {
+type Server = (Option<Endpoint>, Option<Auth>, Option<TlsFiles>);
+
+/// What a server over HTTP has beside its endpoint: whom we are to it, and how both know each other.
+fn server(fields: &Fields<'_>, endpoint: Option<Option<Endpoint>>) -> Option<Server> {
     if let Some(echo) = fields.optional("echo") {
         echo.mistake("is for kind echo only; remove it");
-    }
-    if let Some(allowed) = fields.optional("allow_endpoints") {
-        return dialled(fields, &allowed);
     }
     if let Some(lease) = fields.optional("lease_ms") {
         lease.mistake("is for allow_endpoints only; remove it");
     }
-    let endpoint = fields.must("endpoint", read_endpoint);
     let auth = fields.maybe("auth", read_auth);
     let tls = fields.maybe("tls", |tls| {
-        if endpoint.as_ref().is_some_and(|endpoint| endpoint.scheme == Scheme::Http) {
+        let known = endpoint.as_ref().and_then(Option::as_ref);
+        if known.is_some_and(|endpoint| endpoint.scheme == Scheme::Http) {
             tls.mistake("has no effect on an http:// endpoint; write https:// or remove it");
         }
         read_tls(tls)
     });
-    Some(AdapterKind::OpenAi { endpoint: endpoint?, auth: auth?, tls: tls? })
+    Some((endpoint?, auth?, tls?))
+}
+
+fn grpc(fields: &Fields<'_>) -> Option<AdapterKind> {
+    let endpoint = fields.must("endpoint", |field| {
+        let endpoint = read_endpoint(field)?;
+        if !endpoint.base_path.is_empty() {
+            return field.wrong("names a path, and a gRPC service has none; remove it");
+        }
+        Some(endpoint)
+    });
+    let (endpoint, auth, tls) = server(fields, endpoint.map(Some))?;
+    Some(AdapterKind::Grpc { endpoint: endpoint?, auth, tls })
 }
 
 /// One that registers itself: where it may be, instead of where it is.
-fn dialled(fields: &Fields<'_>, allowed: &Field<'_>) -> Option<AdapterKind> {
+fn dialled(fields: &Fields<'_>) -> Option<AdapterKind> {
+    if let Some(echo) = fields.optional("echo") {
+        echo.mistake("is for kind echo only; remove it");
+    }
+    let allowed = fields.required("allow_endpoints")?;
     if let Some(endpoint) = fields.optional("endpoint") {
         endpoint.mistake("is instead of allow_endpoints; remove one of them");
     }
@@ -79,6 +122,11 @@ fn dialled(fields: &Fields<'_>, allowed: &Field<'_>) -> Option<AdapterKind> {
             match read_endpoint(place) {
                 Some(endpoint) if found.contains(&endpoint) => {
                     place.mistake("is given twice; remove one");
+                    all_right = false;
+                }
+                Some(endpoint) if endpoint.discovery != Discovery::None => {
+                    place
+                        .mistake("says itself where it is, and is not looked for; write http:// or https://");
                     all_right = false;
                 }
                 Some(endpoint) => found.push(endpoint),
@@ -270,6 +318,7 @@ const FIELDS: &[&str] = &[
     "concurrency",
     "models",
     "echo",
+    "persona",
 ];
 
 const MODEL_FIELDS: &[&str] = &[
@@ -290,7 +339,7 @@ const LEASE_DEFAULT: Duration = Duration::from_secs(300);
 const LEASE_MS_MIN: u64 = 1_000;
 const LEASE_MS_MAX: u64 = 86_400_000;
 
-const LATER_KINDS: [&str; 3] = ["anthropic", "ollama", "grpc"];
+const LATER_KINDS: [&str; 1] = ["anthropic"];
 
 const GRADES: [(&str, Grade); 4] = [("A", Grade::A), ("B", Grade::B), ("C", Grade::C), ("D", Grade::D)];
 

@@ -183,6 +183,17 @@ impl<'r> Field<'r> {
         self.text_as("text", true)
     }
 
+    /// Text of 1 to `bytes_max` bytes, not all blank, of any number of lines.
+    pub fn prose(&self, bytes_max: usize) -> Option<&'r str> {
+        let scalar = self.scalar("text")?;
+        let text = &*scalar.text;
+        let is_text = |one: char| !one.is_control() || matches!(one, '\n' | '\r' | '\t');
+        if text.trim().is_empty() || text.len() > bytes_max || !text.chars().all(is_text) {
+            return self.wrong(format!("is text of 1 to {bytes_max} bytes without control characters"));
+        }
+        Some(text)
+    }
+
     pub fn boolean(&self) -> Option<bool> {
         match self.scalar("true or false")?.kind {
             ScalarKind::Bool(value) => Some(value),

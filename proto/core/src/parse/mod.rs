@@ -9,6 +9,7 @@ mod document;
 pub mod environment;
 pub mod fields;
 mod json;
+mod persona;
 mod route;
 mod scalar;
 mod tenant;

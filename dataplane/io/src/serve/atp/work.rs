@@ -176,7 +176,7 @@ async fn answer(job: Job, outbox: &Outbox, telling: &mut Telling) -> Result<Done
     timing.on_first_byte(worker, first_byte_at);
     charge.on_chosen();
     let offer = charge.offer();
-    let adapter = job.held.table.adapter(offer.adapter).name.as_str();
+    let adapter = job.held.table.adapter(offer.owner).name.as_str();
     telling.set_answering(adapter, offer.model.as_str());
     let by = (Text::from(adapter), Text::from(offer.model.as_str()));
     let flow = match rest {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{each_has_its_one_mistake, mistakes, read, resource};
-use crate::model::{Adapter, AdapterKind, Concurrency, EchoSpeed, Limits, Model, Resource};
+use crate::model::{Adapter, AdapterKind, Concurrency, EchoSpeed, Limits, Model, Persona, Resource};
 use crate::units::{Permille, Picodollars};
 
 fn adapter(spec: &str) -> Adapter {
@@ -53,8 +53,8 @@ fn each_kind_takes_its_own_fields_only() {
         &[
             ("▲{ models: [{ name: m }] }", "spec.kind: is missing"),
             (
-                "{ kind: ▲ollama, models: [{ name: m }] }",
-                "spec.kind: \"ollama\" is not served by this version; it serves openai, echo and attached",
+                "{ kind: ▲anthropic, models: [{ name: m }] }",
+                "spec.kind: \"anthropic\" is not served by this version",
             ),
             (
                 "{ kind: attached, endpoint: ▲'http://h', models: [{ name: m }] }",
@@ -86,9 +86,13 @@ fn each_kind_takes_its_own_fields_only() {
             ),
             (
                 "{ kind: ▲opanai, models: [{ name: m }] }",
-                "spec.kind: \"opanai\" is not one of openai, echo, attached; did you mean openai?",
+                "spec.kind: \"opanai\" is not one of openai, ollama, grpc, persona, echo, attached; \
+                 did you mean openai?",
             ),
-            ("{ kind: ▲5, models: [{ name: m }] }", "spec.kind: 5 is not one of openai, echo, attached"),
+            (
+                "{ kind: ▲5, models: [{ name: m }] }",
+                "spec.kind: 5 is not one of openai, ollama, grpc, persona, echo, attached",
+            ),
             ("▲{ kind: openai, models: [{ name: m }] }", "spec.endpoint: is missing"),
             (
                 "{ kind: openai, endpoint: 'http://h', echo: ▲{}, models: [{ name: m }] }",
@@ -110,7 +114,11 @@ fn each_kind_takes_its_own_fields_only() {
 fn connections_are_read_as_a_whole() {
     let with = |rest: &str| format!("{{ kind: openai, models: [{{ name: m }}], {rest} }}");
     let table = [
-        ("endpoint: ▲'ftp://h'", "spec.endpoint: \"ftp://h\": an endpoint starts with http:// or https://"),
+        (
+            "endpoint: ▲'ftp://h'",
+            "spec.endpoint: \"ftp://h\": an endpoint starts with http:// or https://, \
+             or with dns:// or srv://",
+        ),
         ("endpoint: ▲7", "spec.endpoint: is a number, text is expected; quote it: \"7\""),
         (
             "endpoint: 'http://h', tls: ▲{ ca: ca.pem }",
@@ -343,4 +351,65 @@ fn a_limit_is_fixed_unless_it_is_said_to_move() {
         let Resource::Adapter(adapter) = &parsed.documents[0].resource else { panic!("an adapter") };
         assert_eq!(adapter.concurrency, expected);
     }
+}
+
+#[test]
+fn servers_of_other_words_and_personas_take_their_own_fields_only() {
+    each_has_its_one_mistake(
+        "Adapter",
+        &[
+            ("▲{ kind: grpc, models: [{ name: m }] }", "spec.endpoint: is missing"),
+            (
+                "{ kind: grpc, endpoint: ▲'http://h:1/x', models: [{ name: m }] }",
+                "spec.endpoint: names a path, and a gRPC service has none; remove it",
+            ),
+            (
+                "{ kind: ollama, persona: ▲{}, models: [{ name: m }] }",
+                "spec.persona: is for kind persona only; remove it",
+            ),
+            ("▲{ kind: persona, models: [{ name: m }] }", "spec.persona: is missing"),
+            (
+                "{ kind: persona, limits: ▲{}, persona: { system: s }, models: [{ name: m }] }",
+                "spec.limits: kind persona has that of the adapter it stands over; remove it",
+            ),
+            (
+                "{ kind: persona, persona: { system: ▲' ' }, models: [{ name: m }] }",
+                "spec.persona.system: is text of 1 to 65536 bytes without control characters",
+            ),
+            (
+                "{ kind: persona, persona: { system: s, over: ▲{ adapter: a } }, models: [{ name: m }] }",
+                "spec.persona.over.model: is missing",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn an_ollama_needs_no_endpoint_and_a_persona_says_its_part() {
+    let ollama = adapter("{ kind: ollama, models: [{ name: m }] }");
+    assert!(matches!(ollama.kind, AdapterKind::Ollama { endpoint: None, auth: None, tls: None }));
+    let of =
+        |persona: &str| adapter(&format!("{{ kind: persona, persona: {persona}, models: [{{ name: m }}] }}"));
+    let AdapterKind::Persona(persona) = of("{ system: s, temperature: 2, top_p: 0.05, max_tokens: 9 }").kind
+    else {
+        panic!("a persona");
+    };
+    let expected = Persona {
+        over: None,
+        system: "s".into(),
+        temperature_permille: Some(2000),
+        top_p_permille: Some(50),
+        max_tokens: Some(9),
+    };
+    assert_eq!(persona, expected);
+    let lines = of("{ system: \"a\\n\\tb\" }").kind;
+    assert!(matches!(lines, AdapterKind::Persona(Persona { system, .. }) if &*system == "a\n\tb"));
+    let longest = "x".repeat(65_536);
+    assert!(matches!(of(&format!("{{ system: {longest} }}")).kind, AdapterKind::Persona(_)));
+    let past = format!("{{ kind: persona, persona: {{ system: {longest}x }}, models: [{{ name: m }}] }}");
+    let found = mistakes(&super::document("Adapter", &past));
+    assert!(
+        found.len() == 1 && found[0].contains("is text of 1 to 65536 bytes without control characters"),
+        "{found:?}"
+    );
 }

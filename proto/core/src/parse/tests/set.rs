@@ -65,3 +65,40 @@ fn an_adapter_and_a_tenant_may_share_a_name() {
     let set = set(&all(&content)).unwrap();
     assert_eq!((set.adapters().len(), set.tenants().len()), (1, 1));
 }
+
+/// A chain of so many personas over a model.
+fn chain(personas: usize) -> String {
+    let persona = |at: usize| {
+        let over = if at == 0 { ("a".into(), "m") } else { (format!("p{}", at - 1), "role") };
+        let over = format!("{{ adapter: {}, model: {} }}", over.0, over.1);
+        format!(
+            "---\nkind: Adapter\nname: p{at}\nspec: {{ kind: persona, models: [{{ name: role }}], \
+             persona: {{ system: s, over: {over} }} }}\n"
+        )
+    };
+    ADAPTER.to_owned() + &(0..personas).map(persona).collect::<String>()
+}
+
+#[test]
+fn personas_stand_over_models_and_never_over_themselves() {
+    assert!(set(&all(&chain(8))).is_ok());
+    let deep = "spec.persona.over.adapter: stands over itself, or over more than 8 personas; name a model";
+    let found = mistakes(&chain(9));
+    assert_eq!(found.len(), 1);
+    assert!(found[0].contains(deep) && found[0].ends_with("(of Adapter p8)"), "{found:?}");
+    let circle = chain(2).replace("adapter: a, model: m", "adapter: p1, model: role");
+    let found = mistakes(&circle);
+    assert!(found.len() == 2 && found.iter().all(|mistake| mistake.contains(deep)), "{found:?}");
+    let astray = chain(1).replace("adapter: a, model: m", "adapter: b, model: m");
+    assert!(mistakes(&astray)[0].contains("spec.persona.over.adapter: there is no Adapter `b`"));
+    let astray = chain(1).replace("adapter: a, model: m", "adapter: a, model: n");
+    assert!(mistakes(&astray)[0].contains("spec.persona.over.model: Adapter `a` has no model `n`"));
+}
+
+#[test]
+fn who_plays_a_persona_is_found_through_all_of_them() {
+    let set = set(&all(&chain(3))).unwrap();
+    let last = set.adapters().find(|adapter| adapter.name.as_str() == "p2").unwrap();
+    let (adapter, model, roles) = set.played(last, &last.models[0]).unwrap();
+    assert_eq!((adapter.name.as_str(), model.name.as_str(), roles.len()), ("a", "m", 3));
+}
