@@ -84,6 +84,11 @@ impl Breaker {
         }
     }
 
+    /// Tripped, and not even a probe would pass.
+    pub fn is_resting(self, now: Moment) -> bool {
+        matches!(self, Breaker::Tripped { since } if !Tick::of(now).reached(since))
+    }
+
     /// As one word: tag in bits 0-1, count in bits 8-15, tick in bits 16-63 (0: no probe).
     pub fn pack(self) -> u64 {
         match self {
@@ -162,6 +167,13 @@ mod tests {
         let (next, verdict) = probing.on_success(true).on_request(at(131));
         assert_eq!(verdict, Verdict::Probe);
         assert_eq!(next.on_success(true), Breaker::NEW);
+    }
+
+    #[test]
+    fn rests_until_a_probe_may_pass() {
+        assert!(!Breaker::NEW.is_resting(at(1)));
+        assert!(tripped().is_resting(at(129)) && !tripped().is_resting(at(130)));
+        assert!(!tripped().on_request(at(130)).0.is_resting(at(131)));
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //!
 //! Rooms, in the order a request meets them: [`scan`] (what routing needs of a body, while it arrives),
 //! [`splice`] (the body as the upstream shall see it), [`sse`] and [`openai`] (the answer, event by event),
-//! [`ask`] (`/v1/ask` in and out), [`atp`] (what streams of sessions carry), [`models`] (`GET /v1/models`),
-//! [`errors`] (a fault as each dialect says it).
+//! [`ask`] (`/v1/ask` in and out), [`atp`] (what streams of sessions carry), [`mcp`] (tools, for agents),
+//! [`models`] (`GET /v1/models`), [`errors`] (a fault as each dialect says it).
 //!
 //! Bodies are never copied whole, never parsed into trees, never written again: everything here reads slices
 //! and hands out slices. Nothing here knows an adapter, a socket or the time.
@@ -14,6 +14,7 @@ pub mod atp;
 pub mod errors;
 pub mod grpc;
 pub(crate) mod json;
+pub mod mcp;
 pub mod models;
 pub mod ollama;
 pub mod openai;

@@ -49,6 +49,17 @@ impl Wish {
 
 /// The plan of `route` for `wish`. `random` is 64 uniform bits.
 pub fn plan(table: &Table, route: RouteId, wish: &Wish, random: u64) -> Result<Plan, Fault> {
+    plan_among(table, route, wish, random, |_| true)
+}
+
+/// The same, of those offers only that `may` be asked.
+pub fn plan_among(
+    table: &Table,
+    route: RouteId,
+    wish: &Wish,
+    random: u64,
+    may: impl Fn(&OfferRow) -> bool,
+) -> Result<Plan, Fault> {
     let row = table.route(route);
     let direct = row.candidates.len() == 1 && !row.declared;
     let mut usable: ArrayVec<CandidateRow, CANDIDATES_MAX> = ArrayVec::new();
@@ -56,7 +67,7 @@ pub fn plan(table: &Table, route: RouteId, wish: &Wish, random: u64) -> Result<P
     for candidate in &row.candidates {
         let offer = table.offer(candidate.offer);
         // A shadow is never chosen for an answer, unless the caller names it and nothing else.
-        if offer.status == ModelStatus::Shadow && !direct {
+        if (offer.status == ModelStatus::Shadow && !direct) || !may(offer) {
             continue;
         }
         if wish.cost_max.is_some_and(|most| wish.expected_cost(offer) > most) {
