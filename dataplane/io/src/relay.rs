@@ -160,6 +160,18 @@ impl Relay {
         &mut self.charge
     }
 
+    /// Tokens that came so far.
+    pub fn output_so_far(&self) -> u64 {
+        self.lens.output_so_far()
+    }
+
+    /// Ends it here, for what only its reader knows: counted as any other break.
+    pub fn give_up(&mut self, fault: Fault) {
+        self.settle();
+        self.on_broken(fault);
+        self.state = State::Over;
+    }
+
     fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         if self.worker.shared.is_past(Phase::Closing) {
             return Poll::Ready(Err(Fault::proxy(Kind::Draining)));

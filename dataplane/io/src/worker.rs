@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::config::Config;
 use crate::drain::Phase;
 use crate::serve::atp::registry;
+use crate::serve::mcp::Calls;
 use crate::serve::{Seats, quic};
 use crate::served::Served;
 use crate::sessions::Sessions;
@@ -46,6 +47,8 @@ pub struct Shared {
     pub sessions: Sessions,
     /// Sessions whose peers may come back.
     pub seats: Arc<Seats>,
+    /// Calls of tools that their sessions may cancel.
+    pub calls: Arc<Calls>,
     /// Adapters that dialled in.
     pub lines: Lines,
     /// How addresses of adapters are found.
@@ -87,6 +90,7 @@ impl Shared {
             registry: Arc::default(),
             sessions: Sessions::new(),
             seats: Arc::default(),
+            calls: Arc::default(),
             lines: Lines::default(),
             names,
             learned: Learned::new(),

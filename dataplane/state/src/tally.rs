@@ -78,18 +78,21 @@ pub enum Operation {
     Ask,
     /// An ATP session.
     Session,
+    /// A message of MCP, or a call of a tool over WebSocket.
+    Mcp,
     /// Health, metrics and what does not exist.
     Other,
 }
 
 impl Operation {
-    pub const ALL: [Operation; 7] = [
+    pub const ALL: [Operation; 8] = [
         Operation::Chat,
         Operation::Completions,
         Operation::Embeddings,
         Operation::Models,
         Operation::Ask,
         Operation::Session,
+        Operation::Mcp,
         Operation::Other,
     ];
 
@@ -102,6 +105,7 @@ impl Operation {
             Operation::Models => "models",
             Operation::Ask => "ask",
             Operation::Session => "session",
+            Operation::Mcp => "mcp",
             Operation::Other => "other",
         }
     }
@@ -122,6 +126,12 @@ pub struct WorkerTally {
     pub agent_statuses: Counter,
     pub ecn_marks: Counter,
     pub ecn_reactions: Counter,
+    /// Connections and streams of MCP that live: WebSockets with tools, streams of changes.
+    pub mcp_opened: Counter,
+    pub mcp_closed: Counter,
+    /// Pieces of answers told to callers of tools.
+    pub mcp_partials: Counter,
+    pub mcp_heartbeats: Counter,
     pub connections_closed: Counter,
     /// Refused at accept: over the limit of connections.
     pub connections_refused: Counter,
@@ -176,6 +186,10 @@ impl Default for WorkerTally {
             agent_statuses: Counter::default(),
             ecn_marks: Counter::default(),
             ecn_reactions: Counter::default(),
+            mcp_opened: Counter::default(),
+            mcp_closed: Counter::default(),
+            mcp_partials: Counter::default(),
+            mcp_heartbeats: Counter::default(),
             connections_closed: Counter::default(),
             connections_refused: Counter::default(),
             connections_cut_slow: Counter::default(),

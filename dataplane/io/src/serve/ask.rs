@@ -131,6 +131,19 @@ async fn begin(arrived: Arrived, telling: &mut Telling) -> Result<Response<Answe
     Ok(response)
 }
 
+/// The head as one offer is asked: no more tokens than the caller pays for at its price.
+pub fn within_cost(head: &Head, offer: &OfferRow) -> Head {
+    let mut head = *head;
+    if let Some(most) = head.ask.max_cost {
+        let input = Usage { input: input_expected(&head), ..Usage::default() }.cost(&offer.price);
+        let left = Picodollars(most.0.saturating_sub(input.0));
+        if let Some(tokens) = left.0.checked_div(offer.price.output.0) {
+            head.max_tokens = Some(head.max_tokens.map_or(tokens, |asked| asked.min(tokens)).max(1));
+        }
+    }
+    head
+}
+
 /// As existing clients know it: who wants the best wants it soon.
 fn qos(quality: Quality) -> Qos {
     match quality {
@@ -201,7 +214,9 @@ impl Asking {
         let mut exchange = Exchange::new(self.plan.clone(), terms, self.timing.arrived);
         let mut teller = Teller { said: Some(said), pump: &pump, held: &self.held };
         let headers = std::mem::take(&mut self.headers);
-        let body = |offer: &OfferRow| for_upstream(&self.body, &self.head_for(offer), &offer.upstream_json);
+        let body = |offer: &OfferRow| {
+            for_upstream(&self.body, &within_cost(&self.head, offer), &offer.upstream_json)
+        };
         let order = Order {
             shared: attempt::Shared {
                 worker: &self.worker,
@@ -293,19 +308,6 @@ impl Asking {
             deadline: exchange.deadline(),
             is_callers_deadline: terms.is_callers_deadline,
         }))
-    }
-
-    /// The head as one offer is asked: no more tokens than the caller pays for at its price.
-    fn head_for(&self, offer: &OfferRow) -> Head {
-        let mut head = self.head;
-        if let Some(most) = head.ask.max_cost {
-            let input = Usage { input: input_expected(&head), ..Usage::default() }.cost(&offer.price);
-            let left = Picodollars(most.0.saturating_sub(input.0));
-            if let Some(tokens) = left.0.checked_div(offer.price.output.0) {
-                head.max_tokens = Some(head.max_tokens.map_or(tokens, |asked| asked.min(tokens)).max(1));
-            }
-        }
-        head
     }
 
     /// Of the plan's candidates, where there are several.

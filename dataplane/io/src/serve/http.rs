@@ -6,6 +6,7 @@ use dataplane_core::fault::{Fault, Kind};
 use dataplane_core::table::{Table, TenantId};
 use dataplane_state::tally::Operation;
 use http::header::{ALLOW, AUTHORIZATION, CONNECTION, HOST};
+use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
@@ -16,7 +17,7 @@ use super::answer::{AnswerBody, refusal};
 use super::arriving::Arriving;
 use super::atp::{h2, ws};
 use super::headers::{X_API_KEY, request_id};
-use super::{Peer, ask, completions, health, models};
+use super::{Peer, ask, completions, health, mcp, models};
 use crate::admin::is_foreign;
 use crate::clock;
 use crate::drain::Phase;
@@ -60,7 +61,9 @@ pub async fn serve(peer: Arc<Peer>, request: Request<Arriving>) -> Response<Answ
         open(door, arrived, &head.uri, operation, on_upgrade).await
     };
     unanswered.on_answered();
-    peer.worker.tally.answered(operation, response.status().as_u16());
+    let counted = response.extensions_mut().remove::<mcp::Counted>();
+    let status = counted.map_or(response.status().as_u16(), |mcp::Counted(status)| status);
+    peer.worker.tally.answered(operation, status);
     peer.stage.on_body();
     let may_stay = peer.worker.ledger.level().may_keep_alive() && !peer.worker.shared.is_past(Phase::Leaving);
     let is_upgraded = response.status() == http::StatusCode::SWITCHING_PROTOCOLS;
@@ -97,6 +100,7 @@ async fn open(
     on_upgrade: Option<OnUpgrade>,
 ) -> Response<AnswerBody> {
     let path = uri.path();
+    let target = ws::Target { path, query: uri.query() };
     match door {
         Door::WebSocket => {
             let telling = Telling::new(Dialect::OpenAi, &arrived.request_id).about_path(path);
@@ -104,14 +108,14 @@ async fn open(
             let what = "websocket over HTTP/1.1; over HTTP/2 an extended CONNECT";
             let wanted = wanted.ok_or(Fault::client(Kind::InvalidField("upgrade", what)));
             let upgraded =
-                wanted.and_then(|wanted| ws::upgrade(&arrived.peer, &arrived.headers, uri.query(), wanted));
+                wanted.and_then(|wanted| ws::upgrade(&arrived.peer, &arrived.headers, target, wanted));
             upgraded.unwrap_or_else(|fault| refused(&arrived.peer, &telling, fault))
         }
         Door::Tunnel => {
             let telling = Telling::new(Dialect::OpenAi, &arrived.request_id).about_path(path);
             let wanted = on_upgrade.ok_or(Fault::client(Kind::InvalidField(":protocol", "over HTTP/2")));
             let connected =
-                wanted.and_then(|wanted| ws::connect(&arrived.peer, &arrived.headers, uri.query(), wanted));
+                wanted.and_then(|wanted| ws::connect(&arrived.peer, &arrived.headers, target, wanted));
             connected.unwrap_or_else(|fault| refused(&arrived.peer, &telling, fault))
         }
         Door::Session => {
@@ -121,6 +125,7 @@ async fn open(
         }
         Door::Completions(upstream) => completions::serve(arrived, upstream, operation).await,
         Door::Ask => ask::serve(arrived).await,
+        Door::Mcp { is_get } => mcp::serve(arrived, is_get, uri.authority().map(Authority::as_str)).await,
         Door::Models => models::list(&arrived),
         Door::Model => models::one(&arrived, path.strip_prefix(MODEL_PREFIX).unwrap_or_default()),
         Door::Health(what) => health::answer(&arrived.peer.worker.shared, what).await,
@@ -169,6 +174,9 @@ enum Door {
     Session,
     Completions(Path),
     Ask,
+    Mcp {
+        is_get: bool,
+    },
     Models,
     Model,
     Health(health::What),
@@ -178,6 +186,13 @@ enum Door {
 }
 
 fn door(method: &Method, path: &str) -> (Operation, Door) {
+    if path == "/mcp" {
+        return match *method {
+            Method::POST => (Operation::Mcp, Door::Mcp { is_get: false }),
+            Method::GET => (Operation::Mcp, Door::Mcp { is_get: true }),
+            _ => (Operation::Mcp, Door::Elsewhere("GET, POST")),
+        };
+    }
     let (wanted, operation, door) = match path {
         "/v1/chat/completions" => (Method::POST, Operation::Chat, Door::Completions(Path::ChatCompletions)),
         "/v1/completions" => (Method::POST, Operation::Completions, Door::Completions(Path::Completions)),

@@ -45,9 +45,40 @@ pub async fn read(
     }
 }
 
-async fn scan(peer: &Peer, mut body: Arriving, profile: Profile, limit: u64) -> Result<Intake, Fault> {
-    let mut debt = Debt::none(&peer.worker.ledger);
+/// Reads a body without looking into it, within the same limits.
+pub async fn whole(peer: &Peer, headers: &HeaderMap, body: Arriving) -> Result<(Bytes, Debt), Fault> {
+    let limit = peer.worker.shared.config.limits.body_bytes;
+    check_head(headers, limit)?;
+    let gathered = async {
+        let (rope, debt) = gather(peer, body, limit, |_| Ok(())).await?;
+        let mut whole = BytesMut::with_capacity(usize::try_from(rope.len()).unwrap_or_default());
+        rope.iter().for_each(|piece| whole.extend_from_slice(piece));
+        Ok((whole.freeze(), debt))
+    };
+    if !peer.is_h2 {
+        let gathered = gathered.await?;
+        peer.stage.on_body();
+        return Ok(gathered);
+    }
+    match timeout(HTTP2_BODY_WAIT, gathered).await {
+        Ok(gathered) => gathered,
+        Err(_) => Err(Fault::client(Kind::BodyTimeout)),
+    }
+}
+
+async fn scan(peer: &Peer, body: Arriving, profile: Profile, limit: u64) -> Result<Intake, Fault> {
     let mut scanner = Scanner::new(profile);
+    let (body, debt) = gather(peer, body, limit, |piece| scanner.push(piece)).await?;
+    Ok(Intake { head: scanner.finish()?, body, debt })
+}
+
+async fn gather(
+    peer: &Peer,
+    mut body: Arriving,
+    limit: u64,
+    mut look: impl FnMut(&Bytes) -> Result<(), Fault>,
+) -> Result<(Rope, Debt), Fault> {
+    let mut debt = Debt::none(&peer.worker.ledger);
     let mut pieces = Pieces::default();
     while let Some(piece) = body.piece().await {
         let data = piece?;
@@ -57,10 +88,10 @@ async fn scan(peer: &Peer, mut body: Arriving, profile: Profile, limit: u64) -> 
         if !debt.try_grow(data.len() as u64) {
             return Err(Fault::proxy(Kind::Shed { again_s: Level::Red.retry_after_s() }));
         }
-        scanner.push(&data)?;
+        look(&data)?;
         pieces.push(data);
     }
-    Ok(Intake { head: scanner.finish()?, body: pieces.finish(), debt })
+    Ok((pieces.finish(), debt))
 }
 
 /// What is known before a byte of the body is read.

@@ -11,6 +11,7 @@ pub mod headers;
 pub mod health;
 mod http;
 mod intake;
+pub mod mcp;
 mod models;
 mod pump;
 pub mod quic;

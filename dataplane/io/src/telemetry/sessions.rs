@@ -5,6 +5,7 @@ use prometheus::proto::MetricType;
 
 use super::metrics::{Page, sum};
 use crate::clock;
+use crate::serve::mcp;
 use crate::worker::Shared;
 
 /// Of all workers.
@@ -36,9 +37,22 @@ pub fn of_sessions(page: &mut Page, shared: &Shared, tallies: &[&WorkerTally]) {
     }
     let what = "Times an adapter said how it is.";
     page.counter("adapter_health_updates_total", what, shared.registry.health());
+    // The ends first, as with connections.
+    let closed = sum(tallies, |tally| &tally.mcp_closed);
+    let live = sum(tallies, |tally| &tally.mcp_opened).saturating_sub(closed);
+    let what = "Connections and streams that speak MCP now: WebSockets, and streams of changes.";
+    page.gauge("mcp_sessions_active", what, live as f64);
+    let exposed = shared.tables.peek().map_or(0, |served| mcp::listing(shared, &served).count());
+    page.gauge("tools_exposed_total", "Tools that MCP lists now.", exposed as f64);
     let mut count = |name: &'static str, what: &str, of: fn(&WorkerTally) -> &Counter| {
         page.counter(name, what, sum(tallies, of));
     };
+    count("mcp_partial_frames_total", "Pieces of answers told to callers of tools.", |tally| {
+        &tally.mcp_partials
+    });
+    count("mcp_heartbeats_tx", "Heartbeats sent to callers of tools over WebSocket.", |tally| {
+        &tally.mcp_heartbeats
+    });
     count("atp_sessions_total", "ATP sessions asked for.", |tally| &tally.sessions_opened);
     count("atp_sessions_refused_total", "ATP sessions refused.", |tally| &tally.sessions_refused);
     count("atp_sessions_suspended_total", "Times a session lost its connection and was kept.", |tally| {

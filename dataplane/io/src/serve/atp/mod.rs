@@ -17,12 +17,12 @@ mod fan;
 pub mod h2;
 pub mod link;
 mod opening;
-mod outbox;
+pub(in crate::serve) mod outbox;
 mod patient;
 pub mod registry;
 mod seats;
 mod strand;
-mod work;
+pub(in crate::serve) mod work;
 pub mod ws;
 
 pub use opening::Caller;

@@ -2,6 +2,7 @@
 //! a stream its peer does not read holds its own upstream back and nobody else's.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -38,6 +39,8 @@ pub struct Ticket(pub u64);
 pub struct Delivery {
     pub ticket: Ticket,
     pub said: Said,
+    /// Of the answer, by then.
+    pub tokens: u64,
     /// Goes back when the session has handed it over.
     pub room: Option<Room>,
 }
@@ -55,6 +58,8 @@ pub struct Outbox {
     ticket: Ticket,
     room: Arc<Semaphore>,
     stop: Arc<Notify>,
+    /// Of the answer so far.
+    tokens: AtomicU64,
     to: mpsc::UnboundedSender<Delivery>,
 }
 
@@ -62,12 +67,25 @@ impl Outbox {
     /// `to` is bounded by the room of each stream, and by how many streams a session has.
     pub fn new(worker: &Arc<Worker>, ticket: Ticket, to: &mpsc::UnboundedSender<Delivery>) -> Outbox {
         let room = Arc::new(Semaphore::new(BUFFER_BYTES as usize));
-        Outbox { worker: Arc::clone(worker), ticket, room, stop: Arc::default(), to: to.clone() }
+        Outbox {
+            worker: Arc::clone(worker),
+            ticket,
+            room,
+            stop: Arc::default(),
+            tokens: AtomicU64::new(0),
+            to: to.clone(),
+        }
     }
 
     /// For whoever may want the task to end, and to hear what it took.
     pub fn stop(&self) -> Arc<Notify> {
         Arc::clone(&self.stop)
+    }
+
+    /// How many tokens have come with what is sent next.
+    pub fn set_tokens(&self, tokens: u64) {
+        // Order: relaxed, here and where it is read: one task does both.
+        self.tokens.store(tokens, Ordering::Relaxed);
     }
 
     /// Until the task is told to end.
@@ -109,9 +127,10 @@ impl Outbox {
     }
 
     fn put(&self, said: Said, room: Option<Room>) -> Result<(), Fault> {
-        self.to
-            .send(Delivery { ticket: self.ticket, said, room })
-            .map_err(|_| Fault::client(Kind::ClientGone))
+        // Order: relaxed, see `set_tokens`.
+        let tokens = self.tokens.load(Ordering::Relaxed);
+        let delivery = Delivery { ticket: self.ticket, said, tokens, room };
+        self.to.send(delivery).map_err(|_| Fault::client(Kind::ClientGone))
     }
 
     fn too_slow(&self) -> Fault {

@@ -5,10 +5,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dataplane_core::admit::envelope::Envelope;
 use dataplane_core::admit::window::Kinds;
 use dataplane_core::dialect::atp::{Final, partial};
 use dataplane_core::dialect::errors::frame_code;
 use dataplane_core::fault::{Fault, Kind};
+use dataplane_state::tally::Operation;
 use proto_core::frame::{Code, Frame, Meta, NAME_BYTES_MAX, Qos, RawJson, Text};
 use proto_core::session::{Message, Refusal, SendFault, StreamKey};
 use tokio::task::AbortHandle;
@@ -164,8 +166,11 @@ impl Conversation {
             task_type: message.meta.as_ref().and_then(|meta| meta.task_type.clone()),
             qos: message.qos.as_ref().map(qos),
             deadline: None,
+            envelope: Envelope::default(),
+            adapter_kind: None,
             also: Vec::new(),
             as_text: false,
+            operation: Some(Operation::Session),
             request_id: standing.telling.request_id().clone(),
             at: clock::now(),
         }
@@ -182,11 +187,11 @@ impl Conversation {
         // One that was reset meanwhile is nobody's.
         let Some(stream) = self.tickets.get(&delivery.ticket).copied() else { return };
         let Some(strand) = self.strands.get_mut(&stream) else { return };
-        let Delivery { ticket, said, room } = delivery;
+        let Delivery { ticket, said, tokens, room } = delivery;
         let adapter = match &mut strand.at_work {
             AtWork::Nothing => return,
             AtWork::One(one) => one.adapter.clone(),
-            AtWork::Fan(_) => return self.on_lane(stream, Delivery { ticket, said, room }),
+            AtWork::Fan(_) => return self.on_lane(stream, Delivery { ticket, said, tokens, room }),
         };
         let is_last = strand.is_peer_done && strand.waiting.is_empty();
         let (message, is_end) = match said {

@@ -34,6 +34,7 @@ use crate::clock;
 use crate::drive::{Order, Unwatched, drive};
 use crate::lens::Lens;
 use crate::relay::{Parts, Relay};
+use crate::serve::ask::within_cost;
 use crate::serve::completions::{blame, prompt_bytes, timeouts};
 use crate::serve::headers;
 use crate::served::Hold;
@@ -54,10 +55,16 @@ pub struct Job {
     pub task_type: Option<Text>,
     pub qos: Option<Qos>,
     pub deadline: Option<Duration>,
+    /// What else its caller lets it take.
+    pub envelope: Envelope<'static>,
+    /// Only adapters of this kind are asked.
+    pub adapter_kind: Option<&'static str>,
     /// Windows it is counted against beside those of run and tenant.
     pub also: Vec<Counter>,
     /// Text is wanted, whatever words the request was in.
     pub as_text: bool,
+    /// What it counts as; `None`: whoever hands it in counts it.
+    pub operation: Option<Operation>,
     pub request_id: HeaderValue,
     pub at: Moment,
 }
@@ -92,7 +99,12 @@ pub struct Failed {
 pub async fn run(job: Job, outbox: Outbox) {
     let mut telling = Telling::new(Dialect::OpenAi, &job.request_id);
     let worker = Arc::clone(&job.worker);
-    worker.tally.requests_started.one();
+    let operation = job.operation;
+    if operation.is_some() {
+        worker.tally.requests_started.one();
+    }
+    let answered =
+        |status| operation.into_iter().for_each(|operation| worker.tally.answered(operation, status));
     let outcome = tokio::select! {
         biased;
         outcome = answer(job, &outbox, &mut telling) => outcome,
@@ -100,14 +112,14 @@ pub async fn run(job: Job, outbox: Outbox) {
     };
     match outcome {
         Ok(done) => {
-            worker.tally.answered(Operation::Session, 200);
+            answered(200);
             outbox.last(Said::Done(Box::new(done)));
         }
         Err(Broken { fault, usage, cost, is_counted }) => {
             if !is_counted {
                 worker.tally.error(fault);
             }
-            worker.tally.answered(Operation::Session, fault.status());
+            answered(fault.status());
             let reason = telling.reason(fault);
             outbox.last(Said::Failed(Box::new(Failed { fault, reason, usage, cost })));
         }
@@ -156,7 +168,7 @@ async fn answer(job: Job, outbox: &Outbox, telling: &mut Telling) -> Result<Done
     let mut exchange = Exchange::new(plan, terms, job.at);
     let body = |offer: &OfferRow| match is_chat {
         true => splice::for_upstream(&request.body, &head, &offer.upstream_json),
-        false => ask::for_upstream(&request.body, &head, &offer.upstream_json),
+        false => ask::for_upstream(&request.body, &within_cost(&head, offer), &offer.upstream_json),
     };
     let order = Order {
         shared: attempt::Shared { worker, held: &job.held, claim: &claim, drop_usage: !head.wants_usage() },
@@ -195,8 +207,8 @@ async fn answer(job: Job, outbox: &Outbox, telling: &mut Telling) -> Result<Done
         }
     };
     outbox.send(Said::Began { adapter: by.0.clone() }).await?;
-    let (idle, exchange) = (timeout.idle, &exchange);
-    let relaying = Relaying { wants_text, by, outbox, idle, exchange, timing, first_byte_at };
+    let (idle, exchange, cost_max) = (timeout.idle, &exchange, head.ask.max_cost);
+    let relaying = Relaying { wants_text, by, outbox, idle, exchange, timing, first_byte_at, cost_max };
     relaying.run(&job, flow, charge, is_callers_deadline).await
 }
 
@@ -208,7 +220,7 @@ struct Decided {
 }
 
 fn decide(job: &Job, telling: &mut Telling) -> Result<Decided, Fault> {
-    let envelope = Envelope { qos: job.qos, ..Envelope::default() };
+    let envelope = Envelope { qos: job.qos, ..job.envelope };
     may_begin(&job.worker, &job.held, job.tenant, &envelope)?;
     let request = Request::read(&job.content)?;
     let head = &request.head;
@@ -232,7 +244,10 @@ fn decide(job: &Job, telling: &mut Telling) -> Result<Decided, Fault> {
         explore: job.worker.shared.config.explore,
     };
     let found = table.find(Some(name).filter(|name| !name.is_empty()), task, job.tenant).and_then(|route| {
-        let plan = route::plan(table, route, &wish, job.worker.random())?;
+        let may = |offer: &OfferRow| {
+            job.adapter_kind.is_none_or(|kind| table.adapter(offer.adapter).kind.as_str() == kind)
+        };
+        let plan = route::plan_among(table, route, &wish, job.worker.random(), may)?;
         Ok((route, plan))
     });
     let (route, plan) = found.inspect_err(|fault| telling.on_fault(*fault, table, job.tenant))?;
@@ -243,7 +258,7 @@ fn decide(job: &Job, telling: &mut Telling) -> Result<Decided, Fault> {
 fn claim(job: &Job, request: &Request, total: Duration) -> Result<Claim, Fault> {
     let head = &request.head;
     let session = job.run.as_ref().map(Text::as_str);
-    let envelope = Envelope { session, qos: job.qos, ..Envelope::default() };
+    let envelope = Envelope { session, qos: job.qos, ..job.envelope };
     let asked = Asked {
         prompt_bytes: prompt_bytes(head),
         output_max: head.max_completion_tokens.max(head.max_tokens),
@@ -289,6 +304,7 @@ struct Relaying<'a> {
     exchange: &'a Exchange,
     timing: Timing,
     first_byte_at: Moment,
+    cost_max: Option<Picodollars>,
 }
 
 impl Relaying<'_> {
@@ -346,6 +362,10 @@ impl Relaying<'_> {
                 Some(Err(cut)) => return Err(cut.0.into()),
                 None => break,
             };
+            self.outbox.set_tokens(relay.output_so_far());
+            if self.cost_max.is_some_and(|most| relay.charge().cost() > most) {
+                return Err(Relaying::too_dear(&mut relay));
+            }
             // Nearly always there is room.
             if let Some(said) = self.outbox.try_send(said)? {
                 tokio::select! {
@@ -365,6 +385,14 @@ impl Relaying<'_> {
             text: self.wants_text.then_some(text),
             whole: None,
         })
+    }
+
+    /// The upstream was told the most it may write; one that writes on is stopped here.
+    fn too_dear(relay: &mut Relay) -> Broken {
+        let fault = Fault::proxy(Kind::BudgetExceeded);
+        relay.give_up(fault);
+        let charge = relay.charge();
+        Broken { fault, usage: charge.usage(), cost: charge.cost(), is_counted: true }
     }
 
     /// Told to end: what it took by then. The relay's end counts it as cancelled.

@@ -1,12 +1,14 @@
 //! Sessions over WebSocket, on a connection of HTTP/1.1 (RFC 6455) or a stream of HTTP/2 (RFC 8441): each
 //! message is a frame, JSON as text, the others as binary; which it is, is agreed as the subprotocol. Up to
-//! 64 sessions share a WebSocket.
+//! 64 sessions share a WebSocket. At `/mcp` messages may also be of the older protocol of tools; what each
+//! one is, it says itself.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use dataplane_core::dialect::mcp::socket as mcp;
 use dataplane_core::fault::{Fault, Kind};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
@@ -35,6 +37,7 @@ use super::patient::Patient;
 use crate::drain::{LAST_WORDS, Phase};
 use crate::serve::answer::AnswerBody;
 use crate::serve::headers::X_API_KEY;
+use crate::serve::mcp::socket::{self as tools, Tools};
 use crate::serve::{Peer, retired};
 
 type Socket = WebSocketStream<Patient<TokioIo<Upgraded>>>;
@@ -45,11 +48,18 @@ pub fn is_wanted(headers: &HeaderMap) -> bool {
     headers.get(UPGRADE).is_some_and(is_websocket)
 }
 
+/// What a WebSocket was asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'t> {
+    pub path: &'t str,
+    pub query: Option<&'t str>,
+}
+
 /// Answers the handshake; the connection goes on as sessions once that is sent.
 pub fn upgrade(
     peer: &Arc<Peer>,
     headers: &HeaderMap,
-    query: Option<&str>,
+    target: Target<'_>,
     on_upgrade: OnUpgrade,
 ) -> Result<Response<AnswerBody>, Fault> {
     let key = headers.get(SEC_WEBSOCKET_KEY).filter(|key| key.len() == KEY_CHARS);
@@ -57,7 +67,7 @@ pub fn upgrade(
         return Err(Fault::client(Kind::InvalidField("sec-websocket-key", "16 bytes in base64 (RFC 6455)")));
     };
     let accept = HeaderValue::try_from(derive_accept_key(key.as_bytes())).expect("base64 is visible ASCII");
-    let mut response = begin(peer, headers, query, on_upgrade, Patient::alone)?;
+    let mut response = begin(peer, headers, target, on_upgrade, Patient::alone)?;
     peer.stage.on_upgrade();
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let out = response.headers_mut();
@@ -72,19 +82,19 @@ pub fn upgrade(
 pub fn connect(
     peer: &Arc<Peer>,
     headers: &HeaderMap,
-    query: Option<&str>,
+    target: Target<'_>,
     on_upgrade: OnUpgrade,
 ) -> Result<Response<AnswerBody>, Fault> {
     let serving = peer.stage.on_head();
     let worker = Arc::clone(&peer.worker);
-    begin(peer, headers, query, on_upgrade, move |io| Patient::shared(io, &worker, serving))
+    begin(peer, headers, target, on_upgrade, move |io| Patient::shared(io, &worker, serving))
 }
 
 /// What both have in common; the answer still lacks what its protocol says.
 fn begin(
     peer: &Arc<Peer>,
     headers: &HeaderMap,
-    query: Option<&str>,
+    Target { path, query }: Target<'_>,
     on_upgrade: OnUpgrade,
     guard: impl FnOnce(TokioIo<Upgraded>) -> Patient<TokioIo<Upgraded>> + Send + 'static,
 ) -> Result<Response<AnswerBody>, Fault> {
@@ -95,9 +105,10 @@ fn begin(
     let caller = Caller { peer: Arc::clone(peer), headers: Arc::new(credentials(headers, query)) };
     // Who may not come in learns it now, as an answer every client shows.
     caller.check()?;
+    let has_tools = path == "/mcp" && encoding == Encoding::Json;
     tokio::spawn(async move {
         match on_upgrade.await {
-            Ok(upgraded) => carry(caller, guard(TokioIo::new(upgraded)), encoding).await,
+            Ok(upgraded) => carry(caller, guard(TokioIo::new(upgraded)), encoding, has_tools).await,
             Err(error) => tracing::debug!(%error, "a WebSocket did not come about"),
         }
     });
@@ -135,7 +146,7 @@ fn credentials(headers: &HeaderMap, query: Option<&str>) -> HeaderMap {
 }
 
 /// One connection, until it ends.
-async fn carry(caller: Caller, io: Patient<TokioIo<Upgraded>>, encoding: Encoding) {
+async fn carry(caller: Caller, io: Patient<TokioIo<Upgraded>>, encoding: Encoding, has_tools: bool) {
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(WRITE_BUFFER_BYTES)
@@ -147,7 +158,8 @@ async fn carry(caller: Caller, io: Patient<TokioIo<Upgraded>>, encoding: Encodin
     let (out, outbound) = mpsc::channel(OUTBOUND_MAX);
     let mut phases = caller.peer.worker.shared.phases();
     let verified = caller.peer.verified.clone();
-    let mut reader = Reader { caller, encoding, stream, sessions: HashMap::new(), compat: None, out };
+    let sessions = HashMap::new();
+    let mut reader = Reader { caller, encoding, has_tools, stream, sessions, compat: None, tools: None, out };
     let writing = tokio::spawn(write(sink, outbound, encoding));
     // What a session still has to say while the plane closes is written: its task ends, the way out closes.
     let why = tokio::select! {
@@ -158,8 +170,8 @@ async fn carry(caller: Caller, io: Patient<TokioIo<Upgraded>>, encoding: Encodin
     };
     let abort = writing.abort_handle();
     // The reader's senders go; those of the sessions do as they end or wait for another connection.
-    let Reader { stream, sessions, compat, out, .. } = reader;
-    drop((sessions, compat, out));
+    let Reader { stream, sessions, compat, tools, out, .. } = reader;
+    drop((sessions, compat, tools, out));
     match timeout(LAST_WORDS, writing).await {
         Ok(Ok(Some(sink))) => {
             // The peer may be gone, or take nothing. On the heap: every idle connection would carry its room.
@@ -208,10 +220,14 @@ async fn close(mut sink: SplitSink<Socket, Message>, stream: SplitStream<Socket>
 struct Reader {
     caller: Caller,
     encoding: Encoding,
+    /// Messages may be of the older protocol of tools.
+    has_tools: bool,
     stream: SplitStream<Socket>,
     sessions: HashMap<Text, mpsc::Sender<Inbound>>,
     /// For peers that never open a session.
     compat: Option<Compat>,
+    /// For those that call tools.
+    tools: Option<Tools>,
     out: mpsc::Sender<Outbound>,
 }
 
@@ -221,7 +237,12 @@ impl Reader {
         loop {
             let message = match timeout(IDLE_WAIT, self.stream.next()).await {
                 // A session beats every few seconds; who has none says nothing at all.
-                Err(_) => return Why::Idle,
+                Err(_) => {
+                    if let Some(tools) = &self.tools {
+                        tools.on_idle().await;
+                    }
+                    return Why::Idle;
+                }
                 Ok(None) => return Why::Over,
                 Ok(Some(Ok(message))) => message,
                 Ok(Some(Err(Error::Capacity(_)))) => return Why::TooLong,
@@ -245,6 +266,10 @@ impl Reader {
     }
 
     async fn on_json(&mut self, text: Bytes) -> bool {
+        if self.has_tools && self.is_of_tools(&text) {
+            let tools = self.tools.get_or_insert_with(|| tools::start(&self.caller, &self.out));
+            return tools.on_message(text).await;
+        }
         match json::decode(&text) {
             Ok(received) => {
                 match self.sessions.contains_key(&received.frame.session_id) || is_opening(&received.frame) {
@@ -257,6 +282,14 @@ impl Reader {
                 1 => self.on_malformed(malformed).await,
                 _ => self.compat().on_malformed(&malformed).await,
             },
+        }
+    }
+
+    /// What is neither a frame nor anything else is answered in the words of whoever spoke before.
+    fn is_of_tools(&self, text: &[u8]) -> bool {
+        match mcp::read(text) {
+            Ok(said) => said.is_some(),
+            Err(_) => self.sessions.is_empty() && self.compat.is_none(),
         }
     }
 
@@ -327,7 +360,11 @@ async fn write(
     Some(sink)
 }
 
+/// An empty one, which no frame is, is a ping.
 fn message(bytes: Bytes, encoding: Encoding) -> Option<Message> {
+    if bytes.is_empty() {
+        return Some(Message::Ping(bytes));
+    }
     match encoding {
         Encoding::Json => Utf8Bytes::try_from(bytes).ok().map(Message::Text),
         Encoding::Cbor | Encoding::Bin => Some(Message::Binary(bytes)),

@@ -8,8 +8,10 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use bytes::Bytes;
+use dataplane_core::admit::envelope::Envelope;
 use dataplane_core::fault::Kind;
 use dataplane_state::ledger::Debt;
+use dataplane_state::tally::Operation;
 use proto_core::frame::json::Received;
 use proto_core::frame::{FlagSet, Frame, Malformed, Text};
 use proto_core::session::{Event, Message, Session, Settings};
@@ -237,8 +239,11 @@ impl Desk {
             task_type: message.meta.as_ref().and_then(|meta| meta.task_type.clone()),
             qos: message.qos.as_ref().map(qos),
             deadline: None,
+            envelope: Envelope::default(),
+            adapter_kind: None,
             also: Vec::new(),
             as_text: true,
+            operation: Some(Operation::Session),
             request_id: telling.request_id().clone(),
             at: clock::now(),
         };
