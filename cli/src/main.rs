@@ -5,6 +5,7 @@ mod ask;
 mod cert;
 mod config;
 mod ctl;
+mod mcp;
 mod memory;
 mod outcome;
 mod reach;
@@ -57,6 +58,7 @@ enum Command {
         #[arg(default_value = "http://127.0.0.1:7443/readyz")]
         url: String,
     },
+    Mcp(mcp::McpArgs),
     Memory(memory::MemoryArgs),
 }
 
@@ -92,6 +94,7 @@ fn main() -> ExitCode {
         Command::Config(args) => config::run(&args),
         Command::Ctl(args) => ctl::run(&args),
         Command::Health { url } => dataplane_io::probe::run(&url),
+        Command::Mcp(args) => mcp::run(&args),
         Command::Memory(args) => memory::run(&args, format),
     }
 }
@@ -105,6 +108,7 @@ Examples:
   atp ctl apply -f adapter.yaml           declare an adapter
   atp ctl status                          what is served, by whom
   atp health                              whether the data plane here is well
+  atp mcp call route.complete prompt=hi   the tools agents see, from here
   atp memory                              what programs are to remember
   atp config env                          environment variables and their values
   atp cert dev --out ./certs              certificates for development

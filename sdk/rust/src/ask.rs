@@ -1,19 +1,10 @@
 //! One prompt to `POST /v1/ask`, and its answer: a plan, chunks as they come, a final line.
 
-use std::time::Duration;
-
-use bytes::{Buf, Bytes, BytesMut};
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
-use http::{Method, Request};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 
-use crate::{Failure, url};
+use crate::Failure;
+use crate::post::{Lines, Post};
 
 /// A prompt and how it is to be answered. What is `None` is the data plane's choice.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -82,11 +73,8 @@ pub struct Final {
 /// An answer on its way.
 #[derive(Debug)]
 pub struct Answer {
-    body: Incoming,
-    buffer: BytesMut,
+    lines: Lines,
     is_over: bool,
-    /// The connection; ends with this value.
-    driver: tokio::task::JoinHandle<()>,
 }
 
 impl Ask {
@@ -96,38 +84,15 @@ impl Ask {
 
     /// Sends it to the data plane at `address` (`http://host:port`).
     pub async fn send(&self, address: &str) -> Result<Answer, Failure> {
-        let endpoint = url::parse_cleartext(address)?;
-        let unreachable = |why: String| Failure::Unreachable { address: address.into(), why };
-        let connecting = timeout(CONNECT_WAIT, TcpStream::connect((&*endpoint.host, endpoint.port)));
-        let stream = match connecting.await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(unreachable(error.to_string())),
-            Err(_) => return Err(unreachable("no connection in time".into())),
+        let post = Post {
+            address,
+            path: "/v1/ask",
+            key: self.key.as_deref(),
+            accept: "application/x-ndjson",
+            headers: &[],
+            body: serde_json::to_vec(self).expect("strings and numbers are JSON"),
         };
-        let (mut sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| unreachable(error.to_string()))?;
-        let driver = tokio::spawn(async move {
-            // How it ends shows at the body.
-            let _ = connection.await;
-        });
-        let body = serde_json::to_vec(self).expect("strings and numbers are JSON");
-        let mut request = Request::builder()
-            .method(Method::POST)
-            .uri(format!("{}/v1/ask", endpoint.base_path))
-            .header(HOST, endpoint.authority())
-            .header(CONTENT_TYPE, "application/json");
-        if let Some(key) = &self.key {
-            request = request.header(AUTHORIZATION, format!("Bearer {key}"));
-        }
-        let request = request.body(Full::new(Bytes::from(body))).map_err(|_| {
-            Failure::Url(address.into(), "the path or the key holds a character HTTP cannot carry")
-        })?;
-        let response =
-            within(sender.send_request(request)).await?.map_err(|error| Failure::Broken(chain(&error)))?;
-        let status = response.status();
-        let mut answer =
-            Answer { body: response.into_body(), buffer: BytesMut::new(), is_over: false, driver };
-        if status.is_success() { Ok(answer) } else { Err(answer.refusal(status.as_u16()).await) }
+        Ok(Answer { lines: post.send().await?, is_over: false })
     }
 }
 
@@ -157,49 +122,15 @@ impl Answer {
     /// # Errors
     /// As [`Answer::next`].
     pub async fn next_line(&mut self) -> Result<Option<(Event, Bytes)>, Failure> {
-        loop {
-            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
-                let line = self.buffer.split_to(end).freeze();
-                self.buffer.advance(1);
-                if line.iter().all(u8::is_ascii_whitespace) {
-                    continue;
-                }
-                let event = read(&line)?;
-                self.is_over |= matches!(event, Event::Final(_));
-                return Ok(Some((event, line)));
+        while let Some(line) = self.lines.next().await? {
+            if line.iter().all(u8::is_ascii_whitespace) {
+                continue;
             }
-            if self.buffer.len() > LINE_BYTES_MAX {
-                return Err(Failure::Garbled("a line is longer than 16 MiB".into()));
-            }
-            match within(self.body.frame()).await? {
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        self.buffer.extend_from_slice(&data);
-                    }
-                }
-                Some(Err(error)) => return Err(Failure::Broken(chain(&error))),
-                None if self.is_over => return Ok(None),
-                None => return Err(Failure::Broken("it ended without its final line".into())),
-            }
+            let event = read(&line)?;
+            self.is_over |= matches!(event, Event::Final(_));
+            return Ok(Some((event, line)));
         }
-    }
-
-    async fn refusal(&mut self, status: u16) -> Failure {
-        while let Ok(Some(Ok(frame))) = within(self.body.frame()).await {
-            if let Ok(data) = frame.into_data() {
-                self.buffer.extend_from_slice(&data);
-            }
-            if self.buffer.len() > REFUSAL_BYTES_MAX {
-                break;
-            }
-        }
-        Failure::Rejected { status, said: String::from_utf8_lossy(&self.buffer).into_owned() }
-    }
-}
-
-impl Drop for Answer {
-    fn drop(&mut self) {
-        self.driver.abort();
+        if self.is_over { Ok(None) } else { Err(Failure::Broken("it ended without its final line".into())) }
     }
 }
 
@@ -231,21 +162,6 @@ fn read(line: &[u8]) -> Result<Event, Failure> {
         _ => body(line).map(Event::Note),
     }
 }
-
-async fn within<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
-    timeout(SILENCE_MAX, work).await.map_err(|_| Failure::Timeout(SILENCE_MAX.as_secs()))
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let cause = error.source().map(|source| format!(": {source}")).unwrap_or_default();
-    format!("{error}{cause}")
-}
-
-const CONNECT_WAIT: Duration = Duration::from_secs(5);
-/// Longer than a data plane waits for a first token by default.
-const SILENCE_MAX: Duration = Duration::from_secs(120);
-const LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
-const REFUSAL_BYTES_MAX: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -79,7 +79,9 @@ pub mod dispatch;
 pub mod failure;
 #[cfg(test)]
 mod far;
+pub mod mcp;
 pub mod options;
+mod post;
 mod session;
 mod transport;
 pub mod url;
@@ -90,6 +92,7 @@ pub use ask::Ask;
 pub use client::Client;
 pub use dispatch::{Dispatch, Policy};
 pub use failure::Failure;
+pub use mcp::Mcp;
 pub use options::{Options, Tls, Via};
 
 /// Words of the protocol that this library speaks with.
