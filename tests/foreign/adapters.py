@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Adapters that are not OpenAI's: a server of Ollama's shape, an adapter made with grpcio, a persona over one.
+"""Adapters that are not OpenAI's: a server of Ollama's shape, one made with grpcio, a persona over one.
 
 The callers are OpenAI's own SDK. Both servers know nothing of this proxy: the one is the standard library's,
 the other grpcio's, with messages declared here by their field numbers.
@@ -91,6 +91,15 @@ class Ollama(BaseHTTPRequestHandler):
         pass
 
 
+class Server(ThreadingHTTPServer):
+    """Says nothing of callers that left: some do so on purpose."""
+
+    daemon_threads = True
+
+    def handle_error(self, *_):
+        pass
+
+
 def messages():
     """The messages of the service, as a file descriptor that is written here and nowhere else."""
     text, counted, real, flag = (
@@ -98,6 +107,12 @@ def messages():
         descriptor_pb2.FieldDescriptorProto.TYPE_DOUBLE, descriptor_pb2.FieldDescriptorProto.TYPE_BOOL,
     )
     declared = {
+        "EstimateRequest": [("stream_id", 1, text), ("task_type", 2, text), ("prompt_json", 3, text)],
+        "EstimateResponse": [
+            ("in_tokens", 1, counted), ("out_tokens", 2, counted), ("variance_tokens", 6, real),
+        ],
+        "HealthRequest": [],
+        "HealthResponse": [("p95_ms", 1, real), ("error_rate", 2, real)],
         "StreamRequest": [("stream_id", 1, text), ("prompt_json", 2, text)],
         "StreamChunk": [
             ("type", 1, text), ("content_json", 2, text), ("confidence", 3, real),
@@ -115,16 +130,25 @@ def messages():
     return [message_factory.GetMessageClass(pool.FindMessageTypeByName(f"own.{name}")) for name in declared]
 
 
-StreamRequest, StreamChunk = messages()
+(
+    EstimateRequest, EstimateResponse, HealthRequest, HealthResponse, StreamRequest, StreamChunk,
+) = messages()
 
 
 class Adapter(grpc.GenericRpcHandler):
     """Answers `Stream`; the model's name says how."""
 
     def __init__(self):
-        self.asked, self.gone = [], threading.Event()
+        self.asked, self.estimated, self.gone = [], [], threading.Event()
 
     def service(self, call):
+        if call.method == f"/{SERVICE}/Estimate":
+            return grpc.unary_unary_rpc_method_handler(
+                self.estimate, EstimateRequest.FromString, EstimateResponse.SerializeToString)
+        if call.method == f"/{SERVICE}/Health":
+            return grpc.unary_unary_rpc_method_handler(
+                lambda request, context: HealthResponse(p95_ms=12.5, error_rate=0.25),
+                HealthRequest.FromString, HealthResponse.SerializeToString)
         if call.method != f"/{SERVICE}/Stream":
             return None
         return grpc.unary_stream_rpc_method_handler(
@@ -132,6 +156,10 @@ class Adapter(grpc.GenericRpcHandler):
             request_deserializer=StreamRequest.FromString,
             response_serializer=StreamChunk.SerializeToString,
         )
+
+    def estimate(self, request, context):
+        self.estimated.append(json.loads(request.prompt_json)["model"])
+        return EstimateResponse(in_tokens=9, out_tokens=3, variance_tokens=4.0)
 
     def stream(self, request, context):
         prompt = json.loads(request.prompt_json)
@@ -161,8 +189,7 @@ class Adapter(grpc.GenericRpcHandler):
                            **{"partial_out_tokens": 1, **counts})
 
 
-ollama = ThreadingHTTPServer(("127.0.0.1", 0), Ollama)
-ollama.daemon_threads = True
+ollama = Server(("127.0.0.1", 0), Ollama)
 threading.Thread(target=ollama.serve_forever, daemon=True).start()
 own = Adapter()
 server = grpc.server(futures.ThreadPoolExecutor(16))
@@ -283,6 +310,18 @@ def a_grpc_adapter_streams_its_words_and_its_counts():
     assert metadata["x-request-id"], metadata
     whole = client.chat.completions.create(model="g-fine", messages=HI)
     assert whole.choices[0].message.content == "Hello hi!" and whole.usage.total_tokens == 12
+
+
+@check
+def a_grpc_adapter_is_asked_what_a_prompt_takes_and_how_it_feels():
+    until("an estimate was asked for", lambda: "fine" in own.estimated)
+
+    def health():
+        rows = {row["endpoint"]: row for row in json.loads(fetch(f"{proxy.url}/adapters/health")[1])}
+        row = rows["agent-fine"]
+        return (row["p95_ms"], row["reported_error_rate"]) == (12.5, 0.25)
+
+    until("its health is told", health)
 
 
 @check

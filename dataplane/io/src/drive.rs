@@ -232,8 +232,10 @@ impl Order<'_> {
     fn call(&mut self, offer: OfferId, has_more: bool, deadline: Moment) -> Call {
         // Copied only where another attempt might need them.
         let headers = if has_more { self.headers.clone() } else { std::mem::take(&mut self.headers) };
-        let body = (self.body)(self.shared.held.table.offer(offer));
-        Call { path: self.path, headers, body, streamed: self.streamed, deadline }
+        let row = self.shared.held.table.offer(offer);
+        let (body, model) = ((self.body)(row), row.hash);
+        let prompt_bytes = self.shared.claim.prompt_bytes;
+        Call { path: self.path, headers, body, streamed: self.streamed, deadline, model, prompt_bytes }
     }
 }
 

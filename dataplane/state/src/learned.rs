@@ -45,6 +45,18 @@ impl Learned {
         step(cell(&self.densities, model), |word| Density::unpack(word).on_sample(bytes, tokens).pack());
     }
 
+    /// Whether anything is known of the prompts of that model.
+    pub fn knows_input(&self, model: u64) -> bool {
+        // Order: relaxed, see `input`.
+        Density::unpack(cell(&self.densities, model).load(Ordering::Relaxed)).is_learned()
+    }
+
+    /// The upstream expects a prompt of `bytes` to be `tokens`, with that variance.
+    pub fn on_estimate(&self, model: u64, bytes: u64, tokens: u64, variance: f64) {
+        let told = |word| Density::unpack(word).on_estimate(bytes, tokens, variance).pack();
+        step(cell(&self.densities, model), told);
+    }
+
     /// Output tokens to reserve for the tenant and model of that hash ([`hash_of_both`]), of which the caller
     /// allows `max_tokens`.
     pub fn output(&self, both: u64, max_tokens: Option<u64>) -> u64 {

@@ -72,6 +72,18 @@ impl Density {
         Density { mean: self.mean + step, variance: (1.0 - WEIGHT) * (self.variance + distance * step) }
     }
 
+    /// An upstream expects a prompt of `bytes` to be `tokens`, give or take the root of `variance`: what is
+    /// known until one was counted.
+    #[must_use]
+    pub fn on_estimate(self, bytes: u64, tokens: u64, variance: f64) -> Density {
+        if self.is_learned() || bytes < SAMPLE_BYTES_MIN {
+            return self;
+        }
+        let mean = (tokens as f32 / bytes as f32).clamp(DENSITY_MIN, DENSITY_MAX);
+        let variance = (variance.max(0.0) / (bytes as f64 * bytes as f64)) as f32;
+        Density { mean, variance: variance.min(mean * mean) }
+    }
+
     /// Tokens to reserve for `bytes`; four bytes a token where nothing is learned.
     pub fn tokens(self, bytes: u64, qos: Qos) -> u64 {
         self.guarded(bytes, guard(qos))
@@ -91,7 +103,8 @@ impl Density {
         (bytes as f64 * f64::from(guarded)).ceil() as u64
     }
 
-    fn is_learned(self) -> bool {
+    /// Whether anything is known.
+    pub fn is_learned(self) -> bool {
         self.mean > 0.0
     }
 }

@@ -133,3 +133,16 @@ fn what_is_likely_has_no_guard_band_and_what_is_reserved_has() {
     assert_eq!((learned.likely(400), reserved), (100, [113, 125, 150]));
     assert_eq!(Density::default().likely(10), 3, "four bytes a token where nothing is learned");
 }
+
+#[test]
+fn an_upstreams_own_estimate_counts_until_a_prompt_was_counted_and_its_variance_is_the_band() {
+    let told = Density::default().on_estimate(1000, 250, 400.0);
+    assert_eq!(told.likely(1000), 250);
+    // Twenty tokens are one deviation.
+    let band = |density: Density| density.tokens(1000, Qos::Gold) - density.likely(1000);
+    let wider = Density::default().on_estimate(1000, 250, 1600.0);
+    assert!(band(told) > 0 && band(wider).abs_diff(2 * band(told)) <= 1, "{} {}", band(told), band(wider));
+    let counted = Density::default().on_sample(1000, 500);
+    assert_eq!(counted.on_estimate(1000, 1, 0.0), counted);
+    assert_eq!(Density::default().on_estimate(1000, 250, f64::INFINITY).likely(1000), 250);
+}

@@ -102,6 +102,7 @@ pub fn adapters(shared: &Shared) -> Value {
     let list = rows.map(|(((row, cell), upstream), (requests, failures))| {
         // One that registers itself, and has not.
         let is_somewhere = upstream.dialled().is_none_or(|dialled| dialled.live(now) > 0);
+        let told = upstream.health();
         let breaker = cell.breaker.now();
         let error_rate = if requests == 0 { Value::Null } else { json!(failures as f64 / requests as f64) };
         json!({
@@ -113,7 +114,8 @@ pub fn adapters(shared: &Shared) -> Value {
             "max_parallel": cell.permits.limit(),
             "requests": requests,
             "error_rate": error_rate,
-            "p95_ms": Value::Null,
+            "p95_ms": told.map(|(p95_ms, _)| p95_ms),
+            "reported_error_rate": told.map(|(_, rate)| rate),
         })
     });
     Value::Array(list.collect())

@@ -17,6 +17,8 @@ fn call() -> Call {
         body,
         streamed: true,
         deadline: Moment(u64::MAX),
+        model: 0,
+        prompt_bytes: 0,
     }
 }
 

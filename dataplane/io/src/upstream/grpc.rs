@@ -11,6 +11,7 @@ use http::header::{CONTENT_TYPE, TE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use proto_core::model::{Auth, Endpoint, Name, TlsFiles};
 
+use super::beside::Beside;
 use super::retold::{self, Retold, Words, status_of};
 use super::server::{Server, Target, Versions};
 use super::{Answer, Call, Unusable, UpstreamBody, Ways, chat_only};
@@ -19,8 +20,9 @@ use crate::worker::Worker;
 
 #[derive(Debug)]
 pub struct Grpc {
-    pub server: Server,
+    pub server: Arc<Server>,
     stream: Target,
+    beside: Arc<Beside>,
 }
 
 impl Grpc {
@@ -30,15 +32,21 @@ impl Grpc {
         files: Option<&TlsFiles>,
         ways: &Ways,
     ) -> Result<Grpc, Unusable> {
-        let server = Server::build(endpoint, auth, files, Versions::Http2, ways)?;
+        let server = Arc::new(Server::build(endpoint, auth, files, Versions::Http2, ways)?);
         let stream = server.target(grpc::STREAM)?;
-        Ok(Grpc { server, stream })
+        let beside = Arc::new(Beside::of(&server)?);
+        Ok(Grpc { server, stream, beside })
+    }
+
+    pub fn health(&self) -> Option<(f64, f64)> {
+        self.beside.health()
     }
 
     pub async fn send(&self, adapter: &Name, worker: &Arc<Worker>, call: Call) -> Result<Answer, Fault> {
         chat_only(call.path)?;
         let chunks = retold::chunks(worker, adapter.as_str());
         let prompt = grpc::prompt(&call.body.joined())?;
+        self.beside.ask(&self.server, worker, &call, &prompt);
         let frame = grpc::stream(&format!("{:016x}", worker.random()), prompt);
         let left = clock::instant(call.deadline).saturating_duration_since(tokio::time::Instant::now());
         let headers = headers(&call.headers, left);
@@ -63,7 +71,7 @@ impl Grpc {
 }
 
 /// What goes along with a call: of the caller's, only what names the request.
-fn headers(of_caller: &HeaderMap, left: Duration) -> HeaderMap {
+pub fn headers(of_caller: &HeaderMap, left: Duration) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert(TE, HeaderValue::from_static("trailers"));

@@ -2,6 +2,7 @@
 //! adapter is a new `Backend`; nothing above this room knows kinds.
 
 pub mod attached;
+mod beside;
 pub mod body;
 mod connect;
 pub mod dialled;
@@ -64,6 +65,10 @@ pub struct Call {
     pub streamed: bool,
     /// When nobody wants the answer any more.
     pub deadline: Moment,
+    /// Of the model, in what is learned; zero: nothing is to be learned of it.
+    pub model: u64,
+    /// Of the prompt in it.
+    pub prompt_bytes: u64,
 }
 
 /// Operations an adapter may be asked for.
@@ -190,6 +195,14 @@ impl Upstream {
         }
     }
 
+    /// How it says it feels, for kinds that say: the 95th percentile in milliseconds, the share of failures.
+    pub fn health(&self) -> Option<(f64, f64)> {
+        match &self.backend {
+            Backend::Grpc(grpc) => grpc.health(),
+            _ => None,
+        }
+    }
+
     /// Addresses it has now, for kinds that connect.
     pub fn addresses(&self) -> Option<usize> {
         Some(self.server()?.places().count())
@@ -200,7 +213,7 @@ impl Upstream {
         match &self.backend {
             Backend::OpenAi(openai) => Some(&openai.server),
             Backend::Ollama(ollama) => Some(&ollama.server),
-            Backend::Grpc(grpc) => Some(&grpc.server),
+            Backend::Grpc(grpc) => Some(&*grpc.server),
             Backend::Role | Backend::Dialled(_) | Backend::Echo(_) | Backend::Attached => None,
         }
     }

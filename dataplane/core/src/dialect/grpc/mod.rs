@@ -9,11 +9,13 @@ mod status;
 mod tests;
 
 pub use answer::Pieces;
-pub use request::{framed, prompt, stream};
+pub use request::{Estimate, estimate, framed, health, health_of, prompt, stream};
 pub use status::{Status, fault, http_status, message};
 
-/// The call that answers prompts.
+/// The three calls, as paths.
 pub const STREAM: &str = "/atp.adapter.v1.AdapterService/Stream";
+pub const ESTIMATE: &str = "/atp.adapter.v1.AdapterService/Estimate";
+pub const HEALTH: &str = "/atp.adapter.v1.AdapterService/Health";
 
 /// Of one message, either way: as gRPC's own libraries take them unless told otherwise.
 pub const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;

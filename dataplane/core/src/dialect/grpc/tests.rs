@@ -1,7 +1,7 @@
 //! Chunks, cut everywhere; statuses, each; messages to and fro.
 
 use bytes::Bytes;
-use proto_core::wire::atp::adapter::v1::{StreamChunk, StreamRequest};
+use proto_core::wire::atp::adapter::v1::{EstimateResponse, HealthResponse, StreamChunk, StreamRequest};
 use serde_json::{Value, json};
 
 use super::*;
@@ -203,4 +203,20 @@ fn a_message_is_read_without_its_percent_signs() {
     assert_eq!(message(b"100% %zz %4"), "100% %zz %4");
     assert_eq!(message(&[b'x'; 5000]).len(), 4096);
     assert_eq!(message(b"%ff"), "\u{fffd}");
+}
+
+#[test]
+fn estimates_and_health_are_read_and_nonsense_is_not_believed() {
+    let told = EstimateResponse { in_tokens: 9, out_tokens: 4, variance_tokens: 2.5, ..Default::default() };
+    assert_eq!(Estimate::read(&framed(&told)), Some(Estimate { input: 9, variance: 2.5 }));
+    let most = EstimateResponse { in_tokens: 1 << 30, ..told.clone() };
+    assert!(Estimate::read(&framed(&most)).is_some());
+    let nonsense = EstimateResponse { in_tokens: (1 << 30) + 1, ..told.clone() };
+    assert_eq!(Estimate::read(&framed(&nonsense)), None);
+    let endless = EstimateResponse { variance_tokens: f64::INFINITY, ..told };
+    assert_eq!(Estimate::read(&framed(&endless)).map(|estimate| estimate.variance), Some(0.0));
+    assert_eq!(Estimate::read(b""), None);
+    assert_eq!(health_of(&framed(&HealthResponse { p95_ms: 12.0, error_rate: 0.5 })), Some((12.0, 0.5)));
+    assert_eq!(health_of(&framed(&HealthResponse { p95_ms: 12.0, error_rate: 7.0 })), None);
+    assert_eq!(health_of(&framed(&HealthResponse { p95_ms: f64::NAN, error_rate: 0.0 })), None);
 }
