@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::kit::{Atp, Folder, Page, adapter, chat, mock, until, within};
 
@@ -165,4 +165,52 @@ async fn a_drain_lets_what_is_under_way_finish_and_then_ends_the_session() {
     }
     assert_eq!(atp.ended().await, Some(0));
     assert_eq!(mock.model(model).completed, 1);
+}
+
+/// A model server that answers with `events`, all of them at once.
+async fn at_once(events: &[Value]) -> String {
+    let body: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+    let body = body + "data: [DONE]\n\n";
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n";
+    let answer = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut asked = Vec::new();
+            while !asked.windows(4).any(|end| end == b"\r\n\r\n") {
+                stream.read_buf(&mut asked).await.expect("a request");
+            }
+            stream.write_all(answer.as_bytes()).await.expect("it is read");
+            let _ = stream.read_to_end(&mut asked).await;
+        }
+    });
+    url
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_that_came_together_are_one_message_and_each_is_counted() {
+    let chunk = |delta: Value, finish: Value| {
+        let choice = json!({"index": 0, "delta": delta, "finish_reason": finish});
+        json!({"id": "c", "choices": [choice]})
+    };
+    let said = |text: &str| chunk(json!({"content": text}), Value::Null);
+    let tool = chunk(json!({"tool_calls": [{"index": 0, "id": "t"}]}), Value::Null);
+    let end = chunk(json!({}), json!("stop"));
+    let events = [said("a"), said("b"), said("c"), tool.clone(), said("d"), said("e"), end.clone()];
+    let folder = Folder::new();
+    let atp = Atp::of_file(&folder, &adapter("a", &at_once(&events).await, &["m"])).await;
+    let mut hand = Hand::new(&atp, json!({})).await;
+    hand.ask("1", "m").await;
+    let mut heard = Vec::new();
+    let last = loop {
+        let frame = hand.hear().await;
+        match frame["payload"]["type"].as_str() {
+            Some("agent.result.partial") => heard.push(frame["payload"]["content"].clone()),
+            Some("agent.result.final") => break frame,
+            _ => {}
+        }
+    };
+    assert_eq!(heard, [said("abc"), tool, said("de"), end]);
+    assert_eq!(last["payload"]["content"]["tokens_out"], 6, "five texts and a tool call: {last}");
 }

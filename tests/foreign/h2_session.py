@@ -12,7 +12,7 @@ import kit
 from talk import Http2, Session, chat, panics, text_of, words
 
 SHORT, LONG = "mock--tokens-5", "mock--tokens-300--token-rate-150"
-SLOW, FLOOD = "mock--tokens-1000--token-rate-20", "mock--tokens-50000"
+SLOW, FLOOD = "mock--tokens-1000--token-rate-20", "mock--tokens-50000--answer-bytes-10000000"
 
 mock = kit.Mock()
 resources = list(kit.alone(mock.url, [SHORT, LONG, SLOW, FLOOD]))

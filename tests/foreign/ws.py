@@ -19,7 +19,7 @@ from talk import Connection, Session, chat, panics, text_of, words
 
 SHORT, LONG = "mock--tokens-5", "mock--tokens-300--token-rate-150"
 SLOW, HANG = "mock--tokens-1000--token-rate-20", "mock--hang"
-FLOOD, ALSO = "mock--tokens-50000", "mock--tokens-10"
+FLOOD, ALSO = "mock--tokens-50000--answer-bytes-10000000", "mock--tokens-10"
 
 mock = kit.Mock()
 

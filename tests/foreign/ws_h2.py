@@ -22,7 +22,7 @@ from websockets.frames import Opcode
 from websockets.protocol import CLIENT, Protocol
 
 SHORT, LONG, SLOW = "mock--tokens-5", "mock--tokens-300--token-rate-150", "mock--tokens-1000--token-rate-20"
-FLOOD = "mock--tokens-50000"
+FLOOD = "mock--tokens-50000--answer-bytes-10000000"
 
 authority = quic_kit.Authority(kit.folder())
 cert, key = authority.server()

@@ -23,7 +23,7 @@ CUT_S = 12.5
 # A stream that nobody takes is ended after 30 s, and who takes no byte of a connection is cut after that.
 SLOW_CUT_S = 45
 ANSWER_S = 10
-SHORT, FLOOD = "mock--tokens-5", "mock--tokens-100000"
+SHORT, FLOOD = "mock--tokens-5", "mock--tokens-100000--answer-bytes-10000000"
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 
 mock = kit.Mock()

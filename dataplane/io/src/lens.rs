@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use dataplane_core::bill::Usage;
 use dataplane_core::dialect::ask::lines;
+use dataplane_core::dialect::openai::join::{JOINED_BYTES_MAX, Joiner};
 use dataplane_core::dialect::openai::{BodyReader, DONE, StreamEnd, StreamReader};
 use dataplane_core::dialect::rope::Rope;
 use dataplane_core::fault::{Fault, Kind, Retry};
@@ -20,10 +21,12 @@ pub enum Lens {
     Body(BodyReader),
     /// Event by event, told as the lines of `/v1/ask`.
     Ask(Box<Told>),
-    /// Event by event, each piece the data of one.
-    Data(StreamReader),
-    /// Event by event, each piece some text as it stands between the quotes of JSON.
-    Text(StreamReader),
+    /// Event by event, each piece the data of one, or of some that differ in their text alone and came
+    /// together.
+    Data(StreamReader, Joiner),
+    /// Event by event, each piece text as it stands between the quotes of JSON: what came together, which is
+    /// the second.
+    Text(StreamReader, Vec<u8>),
 }
 
 /// An answer told as lines.
@@ -60,21 +63,36 @@ impl Lens {
                 Ok(())
             }
             Lens::Ask(told) => told.on_piece(&piece, charge, out),
-            Lens::Data(reader) => {
-                reader.push_data(&piece, |data| out.push(data))?;
+            Lens::Data(reader, joiner) => {
+                reader.push_chunks(&piece, |chunk| joiner.push(chunk, |data| out.push(data)))?;
                 judged(reader)
             }
-            Lens::Text(reader) => {
-                reader.push_text(&piece, |raw| out.push(Bytes::copy_from_slice(raw)))?;
+            Lens::Text(reader, held) => {
+                reader.push_text(&piece, |raw| {
+                    if held.len() + raw.len() > JOINED_BYTES_MAX {
+                        out.push(std::mem::take(held).into());
+                    }
+                    held.extend_from_slice(raw);
+                })?;
                 judged(reader)
             }
         }
     }
 
+    /// Nothing more is here for now: what was held to be told with it.
+    pub fn flush(&mut self, out: &mut Rope) {
+        match self {
+            Lens::Data(_, joiner) => joiner.flush(|data| out.push(data)),
+            Lens::Text(_, held) => out.push(std::mem::take(held).into()),
+            Lens::Events(_) | Lens::Body(_) | Lens::Ask(_) => {}
+        }
+    }
+
     /// The answer's body ended cleanly. Was it all?
     pub fn on_end(&mut self, charge: &mut Charge, input_estimate: u64, out: &mut Rope) -> Result<(), Fault> {
+        self.flush(out);
         let reader = match self {
-            Lens::Events(reader) | Lens::Data(reader) | Lens::Text(reader) => reader,
+            Lens::Events(reader) | Lens::Data(reader, _) | Lens::Text(reader, _) => reader,
             Lens::Body(reader) => {
                 if let Some(usage) = reader.end().usage {
                     charge.set_usage(usage);
@@ -102,7 +120,7 @@ impl Lens {
     /// What is known of the tokens: what the upstream reported, else what was received, counted here.
     pub fn usage(&self, input_estimate: u64) -> Option<Usage> {
         match self {
-            Lens::Events(reader) | Lens::Data(reader) | Lens::Text(reader) => {
+            Lens::Events(reader) | Lens::Data(reader, _) | Lens::Text(reader, _) => {
                 Some(counted(reader, input_estimate))
             }
             Lens::Body(_) => None,
@@ -113,7 +131,7 @@ impl Lens {
     /// Output tokens received so far; of an answer read as one they are known at its end.
     pub fn output_so_far(&self) -> u64 {
         match self {
-            Lens::Events(reader) | Lens::Data(reader) | Lens::Text(reader) => {
+            Lens::Events(reader) | Lens::Data(reader, _) | Lens::Text(reader, _) => {
                 reader.progress().tokens_received
             }
             Lens::Body(_) => 0,

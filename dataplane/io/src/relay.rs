@@ -1,6 +1,6 @@
 //! Moves an answer from an adapter to its caller, piece by piece, as it comes. Holds back at most one
-//! unfinished event. A broken answer is never ended cleanly: the caller gets an error it can read, then the
-//! end of its connection.
+//! unfinished event; where pieces are told as messages, those that came together are one. A broken answer is
+//! never ended cleanly: the caller gets an error it can read, then the end of its connection.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -147,9 +147,19 @@ impl Relay {
                     return Poll::Ready(Some(Err(Cut(fault))));
                 }
             }
-            match ready!(self.poll_upstream(cx)) {
-                Ok(()) => {}
-                Err(fault) => self.state = State::Broken(fault),
+            match self.poll_upstream(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(fault)) => {
+                    self.lens.flush(&mut self.out);
+                    self.state = State::Broken(fault);
+                }
+                Poll::Pending => {
+                    // What came together is told together, and does not wait for what comes next.
+                    self.lens.flush(&mut self.out);
+                    if self.out.is_empty() {
+                        return Poll::Pending;
+                    }
+                }
             }
         }
     }

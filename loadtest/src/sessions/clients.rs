@@ -92,7 +92,9 @@ impl Asking {
                 while !count.is_over() {
                     let mut answer = client.complete(&body).await?;
                     while let Some(piece) = answer.next().await? {
-                        count.many(u64::from(matches!(piece, Piece::Chunk(_))));
+                        if let Piece::Chunk(chunk) = piece {
+                            count.many(tokens(&chunk));
+                        }
                     }
                 }
                 Ok::<(), sdk_rust::Failure>(())
@@ -137,6 +139,12 @@ impl Asking {
     }
 }
 
+/// What came in a chunk: as many as the server's events that it is made of. Those without text are one.
+fn tokens(chunk: &Value) -> u64 {
+    let text = chunk["choices"][0]["delta"]["content"].as_str().unwrap_or_default();
+    (text.matches(TOKEN).count() as u64).max(1)
+}
+
 async fn answers(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     request: &str,
@@ -172,6 +180,8 @@ async fn answers(
     Ok(())
 }
 
+/// How each token begins that the mock says, and the adapter.
+const TOKEN: &str = "tok";
 /// An object of the stream begins; `[DONE]` is none.
 const EVENT: &[u8] = b"data: {";
 const GOOD: &[u8] = b"HTTP/1.1 200";
@@ -180,3 +190,17 @@ const LAST_CHUNK: &[u8; EVENT.len()] = b"\r\n0\r\n\r\n";
 const READ_BYTES: usize = 16 * 1024;
 /// A short question.
 const PROMPT_REPEATS: usize = 6;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_counts_as_the_events_it_is_made_of() {
+        let chunk = |delta: Value| json!({"choices": [{"index": 0, "delta": delta}]});
+        assert_eq!(tokens(&chunk(json!({"content": "tok1"}))), 1);
+        assert_eq!(tokens(&chunk(json!({"content": " tok2 tok3 tok4"}))), 3);
+        assert_eq!(tokens(&chunk(json!({"role": "assistant", "content": ""}))), 1);
+        assert_eq!(tokens(&json!({"choices": []})), 1);
+    }
+}

@@ -134,7 +134,7 @@ async fn a_session_is_granted_and_each_stream_is_answered_on_its_own() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_nobody_reads_slows_no_other() {
     let (folder, mock, authority) = (Folder::new(), mock().await, Authority::new());
-    let (long, short) = ("m--tokens-50000", "m--tokens-5");
+    let (long, short) = ("m--tokens-50000--answer-bytes-5000000", "m--tokens-5");
     let atp = served(&folder, &authority, &mock.url(), &[long, short]).await;
     let (hand, _) = Hand::new(atp.quic().await, &authority, json!({"encodings": ["json"]})).await;
     let unread = hand.ask("unread", long).await;

@@ -6,6 +6,7 @@
 //! [`Progress::unread`]: such a stream is garbled, and its relay ends it as such.
 
 pub mod chunks;
+pub mod join;
 pub mod merge;
 mod reading;
 
@@ -14,6 +15,7 @@ mod tests;
 
 use bytes::Bytes;
 
+use self::join::Chunk;
 use self::reading::Reading;
 use super::json::{Lexer, Span, unescape};
 use super::rope::Rope;
@@ -100,12 +102,23 @@ impl StreamReader {
     /// # Errors
     /// As [`StreamReader::push`].
     pub fn push_data(&mut self, piece: &Bytes, mut each: impl FnMut(Bytes)) -> Result<(), Fault> {
+        self.push_chunks(piece, |chunk| each(chunk.data))
+    }
+
+    /// As [`StreamReader::push_data`], and says where the text of each stands.
+    ///
+    /// # Errors
+    /// As [`StreamReader::push`].
+    pub fn push_chunks(&mut self, piece: &Bytes, mut each: impl FnMut(Chunk)) -> Result<(), Fault> {
         let mut nowhere = Rope::new();
         self.splitter.push(piece, &mut nowhere, |event| {
-            let verdict = self.judge.read(event, |_| ());
+            let mut text = None;
+            let verdict = self.judge.read(event, |said| text = Some(said.as_ptr_range()));
             let data = event.data.filter(|data| verdict == Verdict::Forward && !data.trim_ascii().is_empty());
             if let Some(data) = data.filter(|data| !is_done(Some(data))) {
-                each(part_of(piece, data));
+                let begin = data.as_ptr() as usize;
+                let text = text.map(|text| text.start as usize - begin..text.end as usize - begin);
+                each(Chunk { data: part_of(piece, data), text });
             }
             Verdict::Drop
         })

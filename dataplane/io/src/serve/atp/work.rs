@@ -11,6 +11,7 @@ use dataplane_core::admit::pressure::Level;
 use dataplane_core::bill::{Usage, estimated_input};
 use dataplane_core::dialect::atp::Request;
 use dataplane_core::dialect::openai::StreamReader;
+use dataplane_core::dialect::openai::join::Joiner;
 use dataplane_core::dialect::rope::Rope;
 use dataplane_core::dialect::scan::{Profile, Quality};
 use dataplane_core::dialect::{ask, splice};
@@ -320,7 +321,7 @@ impl Relaying<'_> {
         let mut relay = Relay::new(Parts {
             worker: Arc::clone(&job.worker),
             body,
-            lens: if self.wants_text { Lens::Text(reader) } else { Lens::Data(reader) },
+            lens: self.lens(reader),
             first: self.first(&first)?,
             charge,
             input_estimate,
@@ -395,6 +396,13 @@ impl Relaying<'_> {
         Broken { fault, usage: charge.usage(), cost: charge.cost(), is_counted: true }
     }
 
+    fn lens(&self, reader: StreamReader) -> Lens {
+        match self.wants_text {
+            true => Lens::Text(reader, Vec::new()),
+            false => Lens::Data(reader, Joiner::default()),
+        }
+    }
+
     /// Told to end: what it took by then. The relay's end counts it as cancelled.
     fn stopped(relay: &mut Relay) -> Broken {
         let charge = relay.charge();
@@ -406,13 +414,15 @@ impl Relaying<'_> {
     /// them.
     fn first(&self, events: &Rope) -> Result<Rope, Fault> {
         let mut reader = StreamReader::new(false);
-        let mut out = Rope::new();
+        let (mut joiner, mut text, mut out) = (Joiner::default(), Vec::new(), Rope::new());
         for event in events.iter() {
             match self.wants_text {
-                true => reader.push_text(event, |raw| out.push(Bytes::copy_from_slice(raw)))?,
-                false => reader.push_data(event, |data| out.push(data))?,
+                true => reader.push_text(event, |raw| text.extend_from_slice(raw))?,
+                false => reader.push_chunks(event, |chunk| joiner.push(chunk, |data| out.push(data)))?,
             }
         }
+        joiner.flush(|data| out.push(data));
+        out.push(text.into());
         Ok(out)
     }
 }
