@@ -4,9 +4,11 @@
 //! each behind its length.
 //!
 //! ```text
-//! stream 0 ◀─▶ reader, writer ─┐
-//! stream 4 ◀─▶ reader, writer ─┼─▶ Link ◀─▶ Conversation
-//! stream 8 ◀─▶ reader, writer ─┘
+//! stream 0 ◀─▶ reader ─┐
+//! stream 4 ◀─▶ reader ─┼─▶ Link ◀─▶ Conversation
+//! stream 8 ◀─▶ reader ─┘     │
+//!     ▲                      │
+//!     └──────── Ways ◀───────┘
 //! ```
 //!
 //! What is said of a stream goes where it was heard of; of one that was not, to a stream opened for it: work
@@ -16,9 +18,7 @@
 mod reading;
 mod writing;
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 use dataplane_state::ledger::Ledger;
 use proto_core::frame::{Encoding, Text};
@@ -28,7 +28,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use self::reading::{Ended, Of, Reader, Reading};
-use self::writing::{Unsaid, Way};
+use self::writing::{Happened, Ways};
 use super::connection::Guest;
 use crate::drain::LAST_WORDS;
 use crate::serve::Peer;
@@ -58,18 +58,17 @@ pub async fn serve(guest: Guest) {
     tokio::spawn(conversation::run(caller, first, link));
     let (arrivals_to, arrivals) = mpsc::channel(ARRIVALS_MAX);
     let mut carried = Carried {
-        connection: connection.clone(),
+        ways: Ways::new(connection.clone(), encoding),
+        connection,
         encoding,
         session,
-        ways: HashMap::new(),
         tasks: JoinSet::new(),
-        held_bytes: Arc::default(),
         ledger: Arc::clone(&guest.worker.ledger),
         inbound,
         arrivals_to,
     };
-    let control = carried.control(reader, send);
-    carried.run(control, &guest, arrivals, out).await;
+    carried.control(reader, send);
+    carried.run(&guest, arrivals, out).await;
 }
 
 /// The first frame, and the stream it came on.
@@ -98,11 +97,9 @@ struct Carried {
     encoding: Encoding,
     session: Text,
     /// Where what is said of each stream goes.
-    ways: HashMap<Text, Way>,
-    /// Readers and writers.
-    tasks: JoinSet<()>,
-    /// Said, by the session, and not written.
-    held_bytes: Arc<AtomicUsize>,
+    ways: Ways,
+    /// Readers, and what waits for the peer.
+    tasks: JoinSet<Happened>,
     /// For what has come of frames that are not whole.
     ledger: Arc<Ledger>,
     inbound: mpsc::Sender<Inbound>,
@@ -111,7 +108,7 @@ struct Carried {
 
 impl Carried {
     /// What the session itself is told, and says.
-    fn control(&mut self, mut reader: Reader, send: SendStream) -> Way {
+    fn control(&mut self, mut reader: Reader, send: SendStream) {
         let (reading, ended) = oneshot::channel();
         let (inbound, connection) = (self.inbound.clone(), self.connection.clone());
         self.tasks.spawn(async move {
@@ -120,13 +117,13 @@ impl Carried {
                 connection.close(NO_SESSION, b"the session's own stream was broken");
             }
             drop::<Reading>(reading);
+            Happened::Nothing
         });
-        Way::new(&mut self.tasks, &self.held_bytes, send, ended, None)
+        self.ways.join(&mut self.tasks, send, ended, None);
     }
 
     async fn run(
         mut self,
-        control: Way,
         guest: &Guest,
         mut arrivals: mpsc::Receiver<Arrival>,
         mut out: mpsc::Receiver<Outbound>,
@@ -137,37 +134,42 @@ impl Carried {
             sleep(LAST_WORDS).await;
         };
         tokio::pin!(closing);
+        let connection = self.connection.clone();
+        let accepting = connection.accept_bi();
+        tokio::pin!(accepting);
         loop {
             tokio::select! {
                 biased;
                 // Before what is said of it: its first frame is handed on only behind this.
-                Some(arrival) = arrivals.recv() => self.on_arrival(arrival),
+                Some(Arrival { of, send, ended }) = arrivals.recv() => {
+                    self.ways.join(&mut self.tasks, send, ended, Some(of));
+                }
+                Some(ended) = self.tasks.join_next() => {
+                    if let Ok(happened) = ended {
+                        self.ways.on_happened(&mut self.tasks, happened).await;
+                    }
+                }
                 outbound = out.recv() => match outbound {
                     Some(outbound) => {
-                        if !self.say_all(&control, outbound, &mut out) {
+                        if !self.say_all(outbound, &mut out).await {
                             return self.connection.close(TOO_SLOW, b"what is sent is not read");
                         }
                     }
                     None => break,
                 },
-                accepted = self.connection.accept_bi() => match accepted {
-                    Ok((send, receive)) => self.listen(send, receive),
+                accepted = &mut accepting => match accepted {
+                    Ok((send, receive)) => {
+                        self.listen(send, receive);
+                        accepting.set(connection.accept_bi());
+                    }
                     // Lost. The session learns it from its readers' ends, and waits for a peer with a token.
                     Err(_) => return,
                 },
-                Some(_) = self.tasks.join_next() => {}
                 () = &mut closing => return self.connection.close(ENDED, b"closing"),
             }
         }
         // Over: what it said last is on its way.
-        let Carried { connection, ways, tasks: _tasks, .. } = self;
-        let written = async {
-            control.finish().await;
-            for way in ways.into_values() {
-                way.finish().await;
-            }
-        };
-        let _ = timeout(LAST_WORDS, written).await;
+        let _ = timeout(LAST_WORDS, self.ways.finish(self.tasks)).await;
         connection.close(ENDED, b"");
     }
 
@@ -176,54 +178,36 @@ impl Carried {
         let (inbound, arrivals) = (self.inbound.clone(), self.arrivals_to.clone());
         let (encoding, session) = (self.encoding, self.session.clone());
         let ledger = Arc::clone(&self.ledger);
-        self.tasks.spawn(reading::stream(encoding, session, send, receive, inbound, arrivals, ledger));
+        let reading = reading::stream(encoding, session, send, receive, inbound, arrivals, ledger);
+        self.tasks.spawn(async move {
+            reading.await;
+            Happened::Nothing
+        });
     }
 
-    fn on_arrival(&mut self, arrival: Arrival) {
-        let Arrival { of, send, ended } = arrival;
-        if self.ways.len() >= WAYS_MAX {
-            self.ways.retain(|_, way| !way.is_over());
-        }
-        let stream = of.stream.clone();
-        let way = Way::new(&mut self.tasks, &self.held_bytes, send, ended, Some(of));
-        self.ways.insert(stream, way);
-    }
-
-    /// The first, and what else is there by now. False as [`Carried::say`] is.
-    fn say_all(&mut self, control: &Way, first: Outbound, out: &mut mpsc::Receiver<Outbound>) -> bool {
+    /// The first, and what else is there by now. False where the peer leaves more unread than a session may
+    /// have to say.
+    async fn say_all(&mut self, first: Outbound, out: &mut mpsc::Receiver<Outbound>) -> bool {
+        let Carried { ways, tasks, session, inbound, ledger, .. } = self;
         let mut next = Some(first);
         // As many as the queue holds: what arrives has its turn then.
         for _ in 0..OUTBOUND_MAX {
             let Some(outbound) = next.take().or_else(|| out.try_recv().ok()) else { break };
-            if !self.say(control, outbound) {
+            let of = |stream| Of {
+                session: session.clone(),
+                stream,
+                inbound: inbound.clone(),
+                ledger: Arc::clone(ledger),
+            };
+            if ways.say(tasks, outbound, of).is_err() {
                 return false;
             }
         }
+        ways.write(tasks).await;
         true
-    }
-
-    /// False where the peer leaves more unread than a session may have to say.
-    fn say(&mut self, control: &Way, outbound: Outbound) -> bool {
-        let Some(stream) = outbound.stream.clone() else { return control.say(outbound).is_ok() };
-        if let Some(way) = self.ways.get(&stream) {
-            return match way.say(outbound) {
-                Ok(()) => true,
-                Err(Unsaid::TooMuch) => false,
-                Err(Unsaid::Over(unsaid)) => control.say(unsaid).is_ok(),
-            };
-        }
-        let (session, ledger) = (self.session.clone(), Arc::clone(&self.ledger));
-        let of = Of { session, stream: stream.clone(), inbound: self.inbound.clone(), ledger };
-        let way = Way::open(&mut self.tasks, &self.held_bytes, &self.connection, self.encoding, of);
-        let is_said = way.say(outbound).is_ok();
-        self.ways.insert(stream, way);
-        is_said
     }
 }
 
-/// Those that have ended among them: one that has is remembered for a while, since its last acknowledgement
-/// need not open it again.
-const WAYS_MAX: usize = 2048;
 /// Streams heard of and not yet noted.
 const ARRIVALS_MAX: usize = 64;
 const ENDED: VarInt = VarInt::from_u32(0);
