@@ -71,7 +71,9 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
         },
         _ => None,
     };
-    let (quic, datagrams) = https.map(bind_quic).transpose()?.unzip();
+    let (quic, mut datagrams) = https.map(bind_quic).transpose()?.unzip();
+    // A thread of its own beside one worker would be a switch of threads for each packet.
+    let mut beside = datagrams.take_if(|_| sockets.len() == 1);
     let (admin, admin_socket) = bind_one(shared.config.admin)?;
     let (probes, probes_socket) = shared.config.probes.map(bind_one).transpose()?.unzip();
     let failed = |error: io::Error| StartError(format!("a thread could not be started: {error}"));
@@ -79,8 +81,8 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
     for (id, sockets) in sockets.into_iter().enumerate() {
         let worker = Arc::new(Worker::new(id, Arc::clone(&shared), seed()));
         workers.push(Arc::clone(&worker));
-        let busy = busy.clone();
-        let started = runtime::spawn(format!("worker-{id}"), move || work(worker, sockets, busy));
+        let (busy, beside) = (busy.clone(), beside.take());
+        let started = runtime::spawn(format!("worker-{id}"), move || work(worker, sockets, beside, busy));
         let (thread, handle) = started.map_err(failed)?;
         threads.push(thread);
         runtimes.push(handle);
@@ -188,8 +190,11 @@ impl Handle {
 }
 
 /// One worker: its sockets until draining, then its connections until they end or time is up.
-async fn work(worker: Arc<Worker>, sockets: Sockets, busy: listen::Busy) {
+/// `datagrams`: where QUIC is served by this worker alone.
+async fn work(worker: Arc<Worker>, sockets: Sockets, datagrams: Option<UdpSocket>, busy: listen::Busy) {
     let watching = tokio::spawn(watch(Arc::clone(&worker)));
+    let alone = vec![Arc::clone(&worker)];
+    let speaking = datagrams.map(|datagrams| tokio::spawn(speak_quic(alone, datagrams, busy.clone())));
     let accepting: Vec<_> = sockets
         .into_iter()
         .map(|(socket, tls)| tokio::spawn(listen::accept(Arc::clone(&worker), socket, tls, busy.clone())))
@@ -213,6 +218,9 @@ async fn work(worker: Arc<Worker>, sockets: Sockets, busy: listen::Busy) {
         }
     };
     let _ = timeout(LAST_WORDS + LAST_WORDS, gone).await;
+    if let Some(speaking) = speaking {
+        let _ = timeout(LAST_WORDS + LAST_WORDS, speaking).await;
+    }
     watching.abort();
 }
 

@@ -29,7 +29,7 @@ pub fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// Serves a socket until the end; `workers` are all there are.
+/// Serves a socket until the end; `workers` are all there are. Where there is one, on its thread.
 pub async fn serve(workers: Vec<Arc<Worker>>, socket: UdpSocket, busy: Busy) -> io::Result<()> {
     let is_loopback = socket.local_addr()?.ip().is_loopback();
     let shared = Arc::clone(&workers[0].shared);
@@ -122,7 +122,12 @@ impl Lobby {
         let worker = Arc::clone(&self.workers[(at % self.workers.len() as u64) as usize]);
         let shared = Arc::clone(&worker.shared);
         let door = connection::Door { worker, tls: Arc::clone(&self.tls), is_loopback: self.is_loopback };
-        shared.spawn_at(at, connection::serve(door, incoming, place, busy.clone()));
+        let serving = connection::serve(door, incoming, place, busy.clone());
+        match self.workers.len() {
+            // This thread's.
+            1 => drop(tokio::spawn(serving)),
+            _ => shared.spawn_at(at, serving),
+        }
     }
 
     fn counts(&self) -> &Counts {
