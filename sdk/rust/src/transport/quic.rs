@@ -11,8 +11,8 @@ use proto_core::frame::{Encoding, FRAME_BYTES_MAX, Text};
 use proto_core::session::{Splitter, prefixed};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{
-    ClientConfig, Connection, ConnectionError, Endpoint, IdleTimeout, RecvStream, SendStream,
-    TransportConfig, VarInt,
+    AckFrequencyConfig, ClientConfig, Connection, ConnectionError, Endpoint, IdleTimeout, RecvStream,
+    SendStream, TransportConfig, VarInt,
 };
 use tokio::net::lookup_host;
 use tokio::sync::mpsc;
@@ -65,8 +65,11 @@ async fn connect_to(
 
 fn transport() -> TransportConfig {
     let mut transport = TransportConfig::default();
+    let mut acks = AckFrequencyConfig::default();
+    acks.ack_eliciting_threshold(UNACKNOWLEDGED);
     let idle = IdleTimeout::try_from(IDLE).expect("half a minute is a timeout");
     transport
+        .ack_frequency_config(Some(acks))
         .max_idle_timeout(Some(idle))
         .max_concurrent_bidi_streams(STREAMS_MAX)
         .max_concurrent_uni_streams(VarInt::from_u32(0))
@@ -280,6 +283,10 @@ impl From<ConnectionError> for Failure {
 const ALPN: &[u8] = b"atp/1";
 /// Beside heartbeats: a connection that is silent for so long is gone.
 const IDLE: Duration = Duration::from_secs(30);
+/// An acknowledgement for so many packets instead of two (draft-ietf-quic-ack-frequency), and none later
+/// than the other end's own delay: an adapter's answers are many small packets, and each acknowledgement
+/// wakes both.
+const UNACKNOWLEDGED: VarInt = VarInt::from_u32(10);
 /// Streams the other end may have open here: as many as a session takes, and the control stream.
 const STREAMS_MAX: VarInt = VarInt::from_u32(1100);
 /// A stream's credit in content, and room for the frames around it.
