@@ -157,7 +157,12 @@ impl Retold {
 /// has between its words only, would end the field, and two the event.
 fn event(json: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"data: ");
-    out.extend(json.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }));
+    let begin = out.len();
+    out.extend_from_slice(json);
+    if memchr::memchr2(b'\n', b'\r', json).is_some() {
+        let ends = out[begin..].iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r'));
+        ends.for_each(|byte| *byte = b' ');
+    }
     out.extend_from_slice(b"\n\n");
 }
 

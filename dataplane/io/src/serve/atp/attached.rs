@@ -48,6 +48,12 @@ impl Seat {
             work = self.desk.work.recv() => Woken::Work(work.expect("the desk's line keeps a sender")),
         }
     }
+
+    /// What else is there by now.
+    pub fn poll_more(&mut self) -> Option<Woken> {
+        let back = self.desk.back.try_recv().ok().map(Woken::Back);
+        back.or_else(|| self.desk.work.try_recv().ok().map(Woken::Work))
+    }
 }
 
 impl Drop for Seat {
@@ -202,7 +208,7 @@ impl Conversation {
         self.worker.tally.agent_statuses.one();
     }
 
-    fn seat(&mut self) -> Option<&mut Seat> {
+    pub(super) fn seat(&mut self) -> Option<&mut Seat> {
         self.open.as_mut()?.attached.as_mut()
     }
 }

@@ -3,7 +3,9 @@
 
 use std::collections::HashMap;
 use std::future::pending;
+use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use dataplane_core::admit::pressure::Level;
 use dataplane_state::ledger::Debt;
@@ -11,9 +13,9 @@ use dataplane_state::window::Window as Counted;
 use proto_core::frame::{Code, Encoding, FlagSet, Frame, Malformed, Text, Window};
 use proto_core::session::{Ended, Event, Refusal, ResumeOpening, Session, Settings, StreamKey};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{Sleep, sleep, timeout};
 
-use super::attached;
+use super::attached::{self, Seat};
 use super::link::{Inbound, Link, Outbound};
 use super::opening::Caller;
 use super::outbox::{Delivery, Ticket};
@@ -34,6 +36,8 @@ pub struct Conversation {
     /// Requests under way, by what their deliveries name.
     pub(super) tickets: HashMap<Ticket, StreamKey>,
     pub(super) next_ticket: u64,
+    /// Some stream may be at work on a fan-out: whether one is takes a look at all of them.
+    pub(super) has_fans: bool,
     /// Streams that end with an error once what was said before is written.
     pub(super) resets: Vec<(StreamKey, Refusal)>,
     /// Both ends of the way from the tasks that answer; there while any is under way.
@@ -62,7 +66,7 @@ pub(super) struct Open {
     /// The one before, until the peer is known to have the next.
     pub spent: Option<seats::Ticket>,
     /// The peer is an adapter and takes work.
-    pub attached: Option<attached::Seat>,
+    pub attached: Option<Seat>,
 }
 
 /// Runs a session from its first frame, over `link` and those that follow it. Begins at once, so that the
@@ -118,6 +122,7 @@ impl Conversation {
             strands: HashMap::new(),
             tickets: HashMap::new(),
             next_ticket: 0,
+            has_fans: false,
             resets: Vec::new(),
             deliveries: None,
             comebacks_to,
@@ -132,6 +137,9 @@ impl Conversation {
 
     async fn converse(&mut self, first: Link) {
         let mut link = Some(first);
+        // One for all waits: it is moved where something is due before it, and looks again when it fires.
+        let timer = sleep(LOOK_EVERY);
+        tokio::pin!(timer);
         loop {
             if let Some(ended) = self.on_events(&mut link) {
                 tracing::debug!(session = self.machine.session_id().as_str(), ?ended, "a session ended");
@@ -155,8 +163,13 @@ impl Conversation {
             {
                 open.spent = None;
             }
-            match self.wake(&mut link, is_full).await {
-                Woken::Inbound(Some(inbound)) => self.on_inbound(inbound),
+            match self.wake(&mut link, is_full, timer.as_mut()).await {
+                Woken::Inbound(Some(inbound)) => {
+                    self.on_inbound(inbound);
+                    // Until a session is opened the rest may be another's.
+                    let more = link.as_mut().filter(|_| self.open.is_some());
+                    more.into_iter().for_each(|link| self.on_more_inbound(link));
+                }
                 Woken::Inbound(None) => {
                     link = None;
                     self.on_disconnect();
@@ -170,7 +183,13 @@ impl Conversation {
                         self.on_delivery(delivery);
                     }
                 }
-                Woken::Desk(woken) => self.on_desk(woken),
+                Woken::Desk(woken) => {
+                    self.on_desk(woken);
+                    for _ in 0..TOGETHER_MAX {
+                        let Some(woken) = self.seat().and_then(Seat::poll_more) else { break };
+                        self.on_desk(woken);
+                    }
+                }
                 Woken::Comeback(comeback) => self.on_comeback(*comeback, &mut link),
                 Woken::Time => {
                     self.machine.on_time(clock::now());
@@ -236,6 +255,14 @@ impl Conversation {
         }
     }
 
+    /// What else has come by now: many frames share one round of events, and one write.
+    fn on_more_inbound(&mut self, link: &mut Link) {
+        for _ in 0..TOGETHER_MAX {
+            let Ok(inbound) = link.inbound.try_recv() else { return };
+            self.on_inbound(inbound);
+        }
+    }
+
     /// A peer, or somebody between, has more than it can take: the run may have less under way.
     fn on_congestion(&mut self) {
         let Some(open) = &self.open else { return };
@@ -277,8 +304,13 @@ impl Conversation {
         to
     }
 
-    async fn wake(&mut self, link: &mut Option<Link>, is_full: bool) -> Woken {
-        let due = self.machine.due().into_iter().chain(self.fans_due()).min();
+    async fn wake(&mut self, link: &mut Option<Link>, is_full: bool, mut timer: Pin<&mut Sleep>) -> Woken {
+        let due = self.machine.due().into_iter().chain(self.fans_due()).min().map(clock::instant);
+        if let Some(due) = due
+            && (timer.is_elapsed() || due < timer.deadline())
+        {
+            timer.as_mut().reset(due);
+        }
         let is_joined = link.is_some();
         let is_waiting = is_joined && is_full;
         let mut joined = link.as_mut();
@@ -318,12 +350,6 @@ impl Conversation {
                 None => pending().await,
             }
         };
-        let time = async {
-            match due {
-                Some(due) => sleep_until(clock::instant(due)).await,
-                None => pending().await,
-            }
-        };
         tokio::select! {
             biased;
             // A sender that is gone means the process is ending.
@@ -333,7 +359,7 @@ impl Conversation {
             delivery = delivery => Woken::Delivery(delivery.expect("this end keeps a sender")),
             woken = desk, if is_attached => Woken::Desk(woken),
             () = writable, if is_waiting => Woken::Writable,
-            () = time => Woken::Time,
+            () = timer, if due.is_some() => Woken::Time,
         }
     }
 
@@ -419,5 +445,7 @@ impl Conversation {
 /// By encoding, shared by all sessions.
 static SETTINGS: LazyLock<[Arc<Settings>; 3]> =
     LazyLock::new(|| Encoding::ALL.map(|encoding| Arc::new(Settings { encoding, ..Settings::default() })));
-/// Deliveries handled before anything is written.
+/// Where nothing is due.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// Deliveries, and frames that came, handled before anything is written.
 const TOGETHER_MAX: usize = 64;

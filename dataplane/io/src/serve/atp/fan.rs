@@ -123,12 +123,16 @@ impl Conversation {
             due: Moment(u64::MAX),
         };
         self.strands.entry(stream).or_default().at_work = AtWork::Fan(Box::new(fan));
+        self.has_fans = true;
         self.drive_fan(stream);
         Ok(())
     }
 
     /// When the next of all fan-outs wants to be looked at.
     pub(super) fn fans_due(&self) -> Option<Moment> {
+        if !self.has_fans {
+            return None;
+        }
         let due = self.strands.values().filter_map(|strand| match &strand.at_work {
             AtWork::Fan(fan) => Some(fan.due()),
             _ => None,
@@ -137,6 +141,10 @@ impl Conversation {
     }
 
     pub(super) fn on_fans_time(&mut self) {
+        if !self.has_fans {
+            return;
+        }
+        self.has_fans = self.strands.values().any(|strand| matches!(strand.at_work, AtWork::Fan(_)));
         let now = clock::now();
         let due: Vec<StreamKey> = self
             .strands
