@@ -4,15 +4,18 @@
 //! Whoever carries the line ([`crate::serve`]) puts it in and takes the work out; here nobody knows of
 //! frames.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use dashmap::DashMap;
 use dataplane_core::fault::{Fault, Kind, Retry, Side};
 use proto_core::model::Name;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::{Answer, Call, Path, UpstreamBody, retold};
 
@@ -129,7 +132,7 @@ impl Lines {
                     return Err(fault);
                 }
                 Some(first) => {
-                    let body = AttachedBody { first: Some(first), pieces, held };
+                    let body = AttachedBody { first: Some(first), pieces, taken: Taken::default(), held };
                     return retold::answer(UpstreamBody::attached(body), call.streamed).await;
                 }
                 // Lost before it began.
@@ -214,7 +217,19 @@ impl Drop for Under {
 pub struct AttachedBody {
     first: Option<Piece>,
     pieces: mpsc::UnboundedReceiver<Piece>,
+    taken: Taken,
     held: Under,
+}
+
+/// Pieces that were taken and of which the adapter was not told: each would wake whoever carries its line.
+#[derive(Debug, Default)]
+struct Taken {
+    mark: u64,
+    pieces: usize,
+    bytes: usize,
+    /// Until it is told of those in any case; armed by the first of them.
+    timer: Option<Pin<Box<Sleep>>>,
+    is_armed: bool,
 }
 
 impl AttachedBody {
@@ -224,12 +239,21 @@ impl AttachedBody {
         }
         let piece = match self.first.take() {
             Some(piece) => Some(piece),
-            None => ready!(self.pieces.poll_recv(cx)),
+            None => match self.pieces.poll_recv(cx) {
+                Poll::Ready(piece) => piece,
+                Poll::Pending => {
+                    if self.taken.poll_late(cx).is_ready() {
+                        self.tell();
+                    }
+                    return Poll::Pending;
+                }
+            },
         };
         Poll::Ready(match piece {
             Some(Piece::Data(bytes, mark)) => {
-                // A line that is gone has no room to give.
-                let _ = self.held.line.back.send(Back::Taken { id: self.held.id, mark });
+                if self.taken.on_piece(mark, bytes.len()) {
+                    self.tell();
+                }
                 Some(Ok(bytes))
             }
             Some(Piece::Last) => {
@@ -248,11 +272,48 @@ impl AttachedBody {
     }
 }
 
+impl AttachedBody {
+    fn tell(&mut self) {
+        let mark = self.taken.mark;
+        self.taken = Taken { mark, timer: self.taken.timer.take(), ..Taken::default() };
+        // A line that is gone has no room to give.
+        let _ = self.held.line.back.send(Back::Taken { id: self.held.id, mark });
+    }
+}
+
+impl Taken {
+    /// True where the adapter should be told now.
+    fn on_piece(&mut self, mark: u64, bytes: usize) -> bool {
+        self.mark = mark;
+        self.pieces += 1;
+        self.bytes += bytes;
+        self.pieces >= TAKEN_PIECES || self.bytes >= TAKEN_BYTES
+    }
+
+    /// Nothing else is here: ready once the first of those it was not told of was taken long ago.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.pieces == 0 {
+            return Poll::Pending;
+        }
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(TAKEN_WAIT)));
+        if !std::mem::replace(&mut self.is_armed, true) {
+            timer.as_mut().reset(Instant::now() + TAKEN_WAIT);
+        }
+        timer.as_mut().poll(cx)
+    }
+}
+
 /// It takes no more now. Says nothing about its health: a breaker that counted it would keep calls away from
 /// an adapter that is ready again.
 pub const BUSY: Fault = Fault { side: Side::Proxy, kind: Kind::NoPermit, retry: Retry::Elsewhere };
 /// Nobody is attached; whoever attaches gets the next call.
 const ABSENT: Fault = Fault { side: Side::Proxy, kind: Kind::Absent, retry: Retry::Elsewhere };
+/// Taken before the adapter is told: half of what it is told of by the protocol at once,
+const TAKEN_PIECES: usize = 32;
+/// an eighth of a stream's credit,
+const TAKEN_BYTES: usize = 32 * 1024;
+/// and as long as the protocol itself waits to acknowledge.
+const TAKEN_WAIT: Duration = Duration::from_millis(100);
 /// Calls on their way to one line's task.
 const WORK_MAX: usize = 64;
 /// Lines of one adapter that are lost one after the other while a call is handed to them.

@@ -44,11 +44,47 @@ async fn a_call_goes_to_a_line_and_its_answer_comes_back_in_pieces() {
     let (mut answer, work) = tokio::join!(asking, working);
     assert_eq!(work.body, br#"{"messages":[]}"#.as_slice());
     assert_eq!(next(&mut answer).await.unwrap().unwrap(), b"a".as_slice());
-    assert_eq!(desk.back.try_recv().unwrap(), Back::Taken { id: work.id, mark: 1 });
     work.to.send(Piece::Last).unwrap();
     assert!(next(&mut answer).await.is_none());
     drop(answer);
     assert!(desk.back.try_recv().is_err(), "an answer that is whole needs no cancelling");
+}
+
+#[tokio::test]
+async fn an_adapter_is_told_of_many_pieces_at_once_and_of_few_after_a_while() {
+    let (lines, name) = (Lines::default(), name());
+    let mut desk = lines.join(&name, 1);
+    let say = |work: &Work, mark, bytes| {
+        work.to.send(Piece::Data(Bytes::from(vec![b'a'; bytes]), mark)).unwrap();
+    };
+    let asking = async { lines.send(&Name::resource("far").unwrap(), &call()).await.unwrap() };
+    let working = async {
+        let work = desk.work.recv().await.unwrap();
+        say(&work, 1, 1);
+        work
+    };
+    let (mut answer, work) = tokio::join!(asking, working);
+    let most = TAKEN_PIECES as u64;
+    (2..=most).for_each(|mark| say(&work, mark, 1));
+    for mark in 1..=most {
+        assert!(desk.back.try_recv().is_err(), "not before {mark} of them");
+        next(&mut answer).await.unwrap().unwrap();
+    }
+    assert_eq!(desk.back.try_recv().unwrap(), Back::Taken { id: work.id, mark: most });
+    say(&work, most + 1, TAKEN_BYTES - 1);
+    next(&mut answer).await.unwrap().unwrap();
+    assert!(desk.back.try_recv().is_err());
+    say(&work, most + 2, 1);
+    next(&mut answer).await.unwrap().unwrap();
+    assert_eq!(desk.back.try_recv().unwrap(), Back::Taken { id: work.id, mark: most + 2 });
+    say(&work, most + 3, 1);
+    next(&mut answer).await.unwrap().unwrap();
+    assert!(desk.back.try_recv().is_err());
+    let told = tokio::select! {
+        _ = next(&mut answer) => panic!("nothing else was said"),
+        told = desk.back.recv() => told,
+    };
+    assert_eq!(told.unwrap(), Back::Taken { id: work.id, mark: most + 3 });
 }
 
 #[tokio::test]
