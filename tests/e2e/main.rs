@@ -19,6 +19,7 @@ mod first_start;
 mod memory;
 mod metrics;
 mod money;
+mod often;
 mod planes;
 mod pressure;
 mod quic;

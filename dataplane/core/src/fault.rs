@@ -83,6 +83,8 @@ pub enum Kind {
     Shed { again_s: u32 },
     /// More requests than this tenant or listener may have at once.
     Overloaded,
+    /// More requests a second than this caller may make.
+    TooOften { again_s: u32 },
     /// As many runs as a tenant may have open.
     RunsFull,
     /// This data plane is shutting down.
@@ -202,6 +204,7 @@ impl Fault {
             | Kind::NoPermit
             | Kind::TooLate { .. }
             | Kind::Overloaded
+            | Kind::TooOften { .. }
             | Kind::RunsFull => 429,
             Kind::ClientGone => 499,
             Kind::Internal => 500,
@@ -252,7 +255,7 @@ impl Fault {
             Kind::Shed { .. } => "overloaded",
             Kind::ClientGone => "request_cancelled",
             Kind::NoPermit => "upstream_at_capacity",
-            Kind::Overloaded | Kind::RunsFull => "rate_limited",
+            Kind::Overloaded | Kind::TooOften { .. } | Kind::RunsFull => "rate_limited",
             Kind::Draining => "draining",
             Kind::NotReady => "not_ready",
             Kind::AllTripped | Kind::Absent => "no_models_available",
@@ -289,6 +292,7 @@ impl Fault {
             Kind::Status { retry_after_s: Some(seconds), .. }
             | Kind::BudgetSpent { again_s: Some(seconds), .. }
             | Kind::TooLate { wait_s: seconds }
+            | Kind::TooOften { again_s: seconds }
             | Kind::Shed { again_s: seconds } => Some(seconds),
             _ => matches!(self.status(), 429 | 503).then_some(RETRY_AFTER_S_DEFAULT),
         }

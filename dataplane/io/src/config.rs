@@ -8,6 +8,7 @@ mod tls;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use dataplane_core::admit::often::{BURST_MAX, PER_SECOND_MAX, Rate};
 use proto_core::parse::environment::take_all;
 use proto_core::parse::{Document, Field, Fields, Mistake, Source, config};
 use proto_core::units::Permille;
@@ -80,6 +81,25 @@ pub struct Limits {
     pub prompt_chars: u32,
     /// Bytes of bodies and answers held at once, by all workers together.
     pub memory_bytes: u64,
+    /// Requests a second of one key, else of one address; `None`: as many as it likes.
+    pub requests_per_second: Option<u32>,
+    /// How many of these at once; `None`: as many as a second's.
+    pub requests_burst: Option<u32>,
+}
+
+impl Limits {
+    /// How often a caller may ask, where that is bounded.
+    pub fn often(&self) -> Option<Rate> {
+        let per_second = self.requests_per_second?;
+        Some(Rate::new(per_second, self.requests_burst.unwrap_or(per_second)))
+    }
+
+    fn check(&self, mistakes: &mut Vec<Mistake>) {
+        if self.requests_burst.is_some() && self.requests_per_second.is_none() {
+            let what = "has no effect without limits.requests_per_second (ROUTER_RPS_LIMIT)".into();
+            mistakes.push(Mistake { place: None, path: "limits.requests_burst".into(), what });
+        }
+    }
 }
 
 impl Default for Limits {
@@ -89,6 +109,8 @@ impl Default for Limits {
             body_bytes: 4 * 1024 * 1024,
             prompt_chars: 6000,
             memory_bytes: 1024 * 1024 * 1024,
+            requests_per_second: None,
+            requests_burst: None,
         }
     }
 }
@@ -194,6 +216,7 @@ impl Read {
     /// The settings, once everybody has spoken.
     fn whole(self, is_local: bool, mistakes: &mut Vec<Mistake>) -> Config {
         self.config.check_cleartext(self.cleartext, mistakes);
+        self.config.limits.check(mistakes);
         Config { tls: self.tls.whole(is_local, mistakes), ..self.config }
     }
 }
@@ -216,12 +239,26 @@ fn file(fields: &Fields<'_>, folder: &Path, env: Env<'_>, origin: Origin) -> Rea
         field.whole(1..=WORKERS_MAX as u64).and_then(|workers| usize::try_from(workers).ok())
     });
     set(&mut config.node, fields.optional("node"), |field| field.parsed(node));
-    const LIMITS: &[&str] = &["connections", "body_bytes", "prompt_chars", "memory_bytes"];
+    const LIMITS: &[&str] = &[
+        "connections",
+        "body_bytes",
+        "prompt_chars",
+        "memory_bytes",
+        "requests_per_second",
+        "requests_burst",
+    ];
     if let Some(limits) = fields.optional("limits").and_then(|field| field.fields(LIMITS)) {
         set(&mut config.limits.connections, limits.optional("connections"), |f| f.whole(1..=1_000_000u32));
         set(&mut config.limits.body_bytes, limits.optional("body_bytes"), |f| f.whole(1024..=1u64 << 30));
         set(&mut config.limits.prompt_chars, limits.optional("prompt_chars"), |f| f.whole(PROMPT_CHARS));
         set(&mut config.limits.memory_bytes, limits.optional("memory_bytes"), |f| f.whole(MEMORY_BYTES));
+        let often = &mut config.limits;
+        set(&mut often.requests_per_second, limits.optional("requests_per_second"), |f| {
+            f.whole(1..=PER_SECOND_MAX).map(Some)
+        });
+        set(&mut often.requests_burst, limits.optional("requests_burst"), |f| {
+            f.whole(1..=BURST_MAX).map(Some)
+        });
     }
     if let Some(drain) = fields.optional("drain").and_then(|field| field.fields(&["delay_ms", "grace_ms"])) {
         set(&mut config.drain.delay, drain.optional("delay_ms"), |field| field.millis(0..=600_000));

@@ -1,14 +1,16 @@
 //! Acts: sockets, timers, files, logs and metrics of the data plane. Feeds `dataplane-core` and obeys it.
 //!
-//! Rooms, in the order a request meets them: [`listen`] and [`serve`] (bytes to requests), [`admission`] and
-//! [`sessions`] (what it may have), [`drive`] and [`attempt`] (runs an exchange), [`queue`] (who waits, and
-//! who is next), [`upstream`] (adapters), [`relay`] (answers on their way), [`charge`] (what they cost).
+//! Rooms, in the order a request meets them: [`listen`] and [`serve`] (bytes to requests), [`callers`] (how
+//! often they ask), [`admission`] and [`sessions`] (what it may have), [`drive`] and [`attempt`] (runs an
+//! exchange), [`queue`] (who waits, and who is next), [`upstream`] (adapters), [`relay`] (answers on their
+//! way), [`charge`] (what they cost).
 //! Beside the path: [`source`] (where sets come from), [`admin`], [`probes`], [`telemetry`], [`drain`].
 
 pub mod admin;
 pub mod admission;
 pub mod app;
 pub mod attempt;
+pub mod callers;
 pub mod charge;
 pub mod clock;
 pub mod config;

@@ -11,6 +11,7 @@ use dataplane_state::tally::WorkerTally;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
+use crate::callers::Callers;
 use crate::config::Config;
 use crate::drain::Phase;
 use crate::serve::atp::registry;
@@ -55,6 +56,8 @@ pub struct Shared {
     pub names: Arc<Names>,
     /// What requests take, as earlier ones did.
     pub learned: Learned,
+    /// How often callers asked, where that is bounded.
+    pub callers: Option<Callers>,
     pub tallies: Box<[Arc<WorkerTally>]>,
     pub ledgers: Box<[Arc<Ledger>]>,
     phase: watch::Sender<Phase>,
@@ -82,6 +85,7 @@ impl Shared {
         let bytes_max = (config.limits.memory_bytes / config.workers.max(1) as u64).max(bytes_min);
         let ledgers = (0..config.workers).map(|_| Arc::new(Ledger::new(bytes_max))).collect();
         let names = Arc::new(Names::new(config.dns_servers.clone()));
+        let callers = config.limits.often();
         Shared {
             config,
             tables: Tables::new(),
@@ -94,6 +98,7 @@ impl Shared {
             lines: Lines::default(),
             names,
             learned: Learned::new(),
+            callers: callers.map(Callers::new),
             tallies,
             ledgers,
             phase: watch::Sender::new(Phase::Serving),

@@ -4,6 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use dataplane_core::admit::often::{BURST_MAX, PER_SECOND_MAX};
 use proto_core::model::Endpoint;
 use proto_core::parse::Mistake;
 use proto_core::parse::environment::{Row, Variable, whole, without_effect};
@@ -119,6 +120,22 @@ pub(super) const VARIABLES: &[Variable<Read>] = &[
         take: |read, text| whole(text, PROMPT_CHARS).map(|chars| read.config.limits.prompt_chars = chars),
     },
     Variable {
+        row: Row::new(
+            "ROUTER_RPS_LIMIT",
+            "",
+            "requests a second of a key, else of an address; unset: no limit",
+        ),
+        take: |read, text| {
+            whole(text, 1..=PER_SECOND_MAX).map(|rate| read.config.limits.requests_per_second = Some(rate))
+        },
+    },
+    Variable {
+        row: Row::new("ROUTER_RPS_BURST", "as ROUTER_RPS_LIMIT", "how many of these at once"),
+        take: |read, text| {
+            whole(text, 1..=BURST_MAX).map(|burst| read.config.limits.requests_burst = Some(burst))
+        },
+    },
+    Variable {
         row: Row::new("ROUTER_EXPLORE_P", "0.05", "share of 0 to 1 that explores: explore_permille"),
         take: |read, text| match text.parse::<f64>() {
             Ok(share) if (0.0..=1.0).contains(&share) => {
@@ -196,6 +213,7 @@ const ABSENT: &[&str] = &[
 mod tests {
     use std::path::Path;
 
+    use dataplane_core::admit::often::Rate;
     use proto_core::parse::Source;
 
     use super::super::Config;
@@ -224,6 +242,11 @@ mod tests {
         assert_eq!((config.workers, config.limits.prompt_chars, config.explore), (2, 100_000, Permille(250)));
         assert_eq!(config.probes, Some("0.0.0.0:7446".parse().unwrap()));
         assert_eq!(config.data_dir, Path::new("/var/lib/atp"));
+        assert_eq!(config.limits.often(), None);
+        let often = [("ROUTER_RPS_LIMIT", "100000"), ("ROUTER_RPS_BURST", "1000000")];
+        assert_eq!(read(&often).unwrap().limits.often(), Some(Rate::new(100_000, 1_000_000)));
+        assert_eq!(read(&often[..1]).unwrap().limits.often(), Some(Rate::new(100_000, 100_000)));
+        assert!(read(&often[1..]).unwrap_err()[0].contains("has no effect without"));
         let both = [("ROUTER_DATA_DIR", "/a"), ("ATP_DATA_DIR", "/b")];
         assert_eq!(read(&both).unwrap().data_dir, Path::new("/b"));
         assert_eq!(read(&[("ROUTER_WORKERS", "")]).unwrap().workers, 3, "nothing is as if unset");
@@ -241,6 +264,8 @@ mod tests {
             ("ROUTER_WORKERS", "1025"),
             ("ROUTER_MAX_PROMPT_CHARS", "100001"),
             ("ROUTER_EXPLORE_P", "1.1"),
+            ("ROUTER_RPS_LIMIT", "0"),
+            ("ROUTER_RPS_BURST", "1000001"),
             ("ATP_NODE", ".x"),
             ("ATP_LOG_FORMAT", "xml"),
             ("ADAPTER_ENDPOINTS", "http://a:1"),

@@ -19,6 +19,7 @@ use super::atp::{h2, ws};
 use super::headers::{X_API_KEY, request_id};
 use super::{Peer, ask, completions, health, mcp, models};
 use crate::admin::is_foreign;
+use crate::callers::Asker;
 use crate::clock;
 use crate::drain::Phase;
 use crate::served::Hold;
@@ -217,19 +218,36 @@ fn door(method: &Method, path: &str) -> (Operation, Door) {
     (operation, door)
 }
 
-/// Who calls, by a verified certificate and by the key sent along. Hashed only where anybody has one.
+/// Who makes a request. Where callers may ask so often only, this counts it.
 pub fn identify(table: &Table, headers: &HeaderMap, peer: &Peer) -> Result<TenantId, Fault> {
+    let (found, key) = who(table, headers, peer);
+    if let Some(callers) = &peer.worker.shared.callers {
+        let named = peer.verified.as_ref().map(|verified| Asker::Named(&verified.name));
+        let known = key.as_ref().map(Asker::Key).or(named).filter(|_| found.is_ok() && table.wants_keys());
+        callers.on_request(known.unwrap_or(Asker::At(peer.address)), clock::now())?;
+    }
+    found
+}
+
+/// Who calls, without counting it.
+pub fn known(table: &Table, headers: &HeaderMap, peer: &Peer) -> Result<TenantId, Fault> {
+    who(table, headers, peer).0
+}
+
+/// By a verified certificate and by the key sent along, and that key's hash. Hashed only where anybody has
+/// one.
+fn who(table: &Table, headers: &HeaderMap, peer: &Peer) -> (Result<TenantId, Fault>, Option<[u8; 32]>) {
     if !table.wants_keys() {
         // Whoever is on this machine is served without a key; a page in its browser is somebody else.
         if is_foreign(headers) {
-            return Err(Fault::client(Kind::Foreign));
+            return (Err(Fault::client(Kind::Foreign)), None);
         }
-        return caller(table, peer, None);
+        return (caller(table, peer, None), None);
     }
     let mut bearers = headers.get_all(AUTHORIZATION).iter();
     let key = match (bearers.next(), bearers.next()) {
         // Two credentials are an attempt to be two callers.
-        (Some(_), Some(_)) => return Err(Fault::client(Kind::KeyUnknown)),
+        (Some(_), Some(_)) => return (Err(Fault::client(Kind::KeyUnknown)), None),
         (Some(value), None) => {
             let value = value.as_bytes();
             let is_bearer = value.len() > 7 && value[..7].eq_ignore_ascii_case(b"bearer ");
@@ -238,7 +256,7 @@ pub fn identify(table: &Table, headers: &HeaderMap, peer: &Peer) -> Result<Tenan
         (None, _) => headers.get(X_API_KEY).map(HeaderValue::as_bytes),
     };
     let hash = key.filter(|key| !key.is_empty()).map(|key| <[u8; 32]>::from(Sha256::digest(key)));
-    caller(table, peer, hash.as_ref())
+    (caller(table, peer, hash.as_ref()), hash)
 }
 
 fn caller(table: &Table, peer: &Peer, key: Option<&[u8; 32]>) -> Result<TenantId, Fault> {

@@ -19,6 +19,7 @@ mod unsent;
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
@@ -51,6 +52,8 @@ pub struct Peer {
     pub stage: Arc<Stage>,
     /// The listener is bound to loopback: whoever calls is on this machine.
     pub is_loopback: bool,
+    /// Where it is, as far as this end can see.
+    pub address: IpAddr,
     /// Requests overlap on it, as HTTP/2 and HTTP/3 have it.
     pub is_h2: bool,
     /// Whom its certificate names, where it showed one.
@@ -79,10 +82,12 @@ pub async fn connection(
     busy: Busy,
 ) {
     let opened = Opened::new(&worker, busy);
+    // One that is gone already asks nothing.
+    let Ok(address) = stream.peer_addr().map(|address| address.ip()) else { return };
     // Answers leave when they are written, not when more might follow.
     let _ = stream.set_nodelay(true);
     let Some(side) = tls else {
-        return over(&worker, stream, is_loopback, None, opened).await;
+        return over(&worker, stream, (is_loopback, address), None, opened).await;
     };
     let mut phases = worker.shared.phases();
     let secured = tokio::select! {
@@ -93,7 +98,7 @@ pub async fn connection(
     };
     drop(phases);
     if let Some((stream, verified)) = secured {
-        over(&worker, stream, is_loopback, verified, opened).await;
+        over(&worker, stream, (is_loopback, address), verified, opened).await;
     }
 }
 
@@ -101,7 +106,7 @@ pub async fn connection(
 async fn over<I>(
     worker: &Arc<Worker>,
     mut stream: I,
-    is_loopback: bool,
+    (is_loopback, address): (bool, IpAddr),
     verified: Option<Arc<Verified>>,
     opened: Opened,
 ) where
@@ -131,6 +136,7 @@ async fn over<I>(
         worker: Arc::clone(worker),
         stage,
         is_loopback,
+        address,
         is_h2,
         verified: verified.clone(),
         opened: Some(opened),

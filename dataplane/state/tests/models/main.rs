@@ -7,6 +7,7 @@
 mod cells;
 mod flow;
 mod learned;
+mod often;
 mod pace;
 mod permits;
 mod queue;

@@ -119,6 +119,7 @@ fn request(fault: Fault, context: &Context<'_>, text: &mut impl Write) -> Result
         | Kind::Preempted
         | Kind::Shed { .. }
         | Kind::Overloaded
+        | Kind::TooOften { .. }
         | Kind::RunsFull => admission(fault, text),
         Kind::Draining => text.write_str("This server is shutting down. Try again on a new connection."),
         Kind::NotReady => text.write_str("This server has no configuration yet. Try again soon."),
@@ -187,6 +188,9 @@ fn admission(fault: Fault, text: &mut impl Write) -> Result {
         Kind::Preempted => text.write_str(
             "This request gave its place to one of better quality of service. Try again after the \
              `retry-after` time.",
+        ),
+        Kind::TooOften { .. } => text.write_str(
+            "More requests a second than this caller may make. Try again after the `retry-after` time.",
         ),
         Kind::Shed { .. } => text.write_str(
             "This server is overloaded and takes no more work. Try again after the `retry-after` time.",

@@ -83,9 +83,12 @@ pub fn reason(fault: Fault, context: &Context<'_>) -> String {
 /// A fault in the words of frames: what a peer that gets it should do.
 pub fn frame_code(fault: Fault) -> Code {
     match fault.kind {
-        Kind::WindowFull(..) | Kind::NoPermit | Kind::Overloaded | Kind::RunsFull | Kind::Shed { .. } => {
-            Code::Window
-        }
+        Kind::WindowFull(..)
+        | Kind::NoPermit
+        | Kind::Overloaded
+        | Kind::TooOften { .. }
+        | Kind::RunsFull
+        | Kind::Shed { .. } => Code::Window,
         Kind::BudgetExceeded | Kind::BudgetSpent { .. } => Code::Budget,
         Kind::KeyMissing | Kind::KeyUnknown | Kind::Foreign => Code::Sec,
         Kind::Preempted => Code::Preempt,
@@ -158,7 +161,7 @@ fn ask(fault: Fault, context: &Context<'_>, out: &mut Vec<u8>) {
         Kind::NoPermit | Kind::WindowFull(..) | Kind::TooLate { .. } => {
             out.extend_from_slice(br#"{"error":"backpressure","status":429}"#)
         }
-        Kind::Overloaded => {
+        Kind::Overloaded | Kind::TooOften { .. } => {
             out.extend_from_slice(
                 br#"{"error":"rate_limited","detail":"too_many_requests","correlation_id":"#,
             );

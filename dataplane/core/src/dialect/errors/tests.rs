@@ -44,6 +44,7 @@ fn faults() -> Vec<Fault> {
         Kind::Preempted,
         Kind::Shed { again_s: 5 },
         Kind::Overloaded,
+        Kind::TooOften { again_s: 3 },
         Kind::RunsFull,
         Kind::Draining,
         Kind::NotReady,
@@ -162,6 +163,7 @@ fn an_ask_is_told_in_the_shapes_its_clients_know() {
     assert_eq!(of(Kind::AllTripped), r#"{"error":"no_models_available","status":503}"#);
     let limited = r#"{"error":"rate_limited","detail":"too_many_requests","correlation_id":"req-1"}"#;
     assert_eq!(of(Kind::Overloaded), limited);
+    assert_eq!(of(Kind::TooOften { again_s: 3 }), limited);
     let general = parsed(&of(Kind::Internal));
     assert_eq!((&general["error"], &general["status"]), (&json!("internal_error"), &json!(500)));
     assert!(general["detail"].as_str().unwrap().contains("req-1"));

@@ -98,7 +98,7 @@ impl Fan {
 
 impl Conversation {
     pub(super) fn begin_fan(&mut self, stream: StreamKey, message: &Message) -> Result<(), Refusal> {
-        let standing = self.standing()?;
+        let standing = self.asking()?;
         let dispatch = Dispatch::parse(message.content.as_str()).map_err(|mistakes| Refusal {
             code: Code::BadInput,
             reason: format!("invalid_value: {mistakes}").into(),

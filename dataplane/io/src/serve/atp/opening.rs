@@ -23,7 +23,7 @@ use crate::clock;
 use crate::drain::Phase;
 use crate::serve::Peer;
 use crate::serve::headers::X_API_KEY;
-use crate::serve::http::{held, identify};
+use crate::serve::http::{held, identify, known};
 use crate::served::Hold;
 use crate::sessions::{Run, Session};
 use crate::words::{Dialect, Telling};
@@ -41,6 +41,13 @@ impl Caller {
     /// What is served now, and to which tenant this caller belongs there.
     pub fn tenant(&self) -> Result<(Hold, TenantId), Fault> {
         let held = held(&self.peer)?;
+        let tenant = known(&held.table, &self.headers, &self.peer)?;
+        Ok((held, tenant))
+    }
+
+    /// The same for a request, which counts.
+    pub fn asks(&self) -> Result<(Hold, TenantId), Fault> {
+        let held = held(&self.peer)?;
         let tenant = identify(&held.table, &self.headers, &self.peer)?;
         Ok((held, tenant))
     }
@@ -49,7 +56,7 @@ impl Caller {
     pub fn check(&self) -> Result<(), Fault> {
         match self.peer.identity().and_then(Identity::adapter) {
             Some(_) => held(&self.peer).map(drop),
-            None => self.tenant().map(drop),
+            None => self.asks().map(drop),
         }
     }
 

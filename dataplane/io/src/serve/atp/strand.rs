@@ -139,8 +139,15 @@ impl Conversation {
         Ok(Standing { held, tenant, telling })
     }
 
+    /// The same at the beginning of a request, which counts.
+    pub(super) fn asking(&self) -> Result<Standing, Refusal> {
+        let telling = self.telling();
+        let (held, tenant) = self.caller.asks().map_err(|fault| refusal(fault, &telling))?;
+        Ok(Standing { held, tenant, telling })
+    }
+
     fn begin_one(&mut self, stream: StreamKey, message: &Message) -> Result<(), Refusal> {
-        let standing = self.standing()?;
+        let standing = self.asking()?;
         let window = self.open.as_ref().map(|open| open.window.clone());
         let window = window.ok_or_else(|| refusal(Fault::proxy(Kind::Internal), &standing.telling))?;
         let job = Job {

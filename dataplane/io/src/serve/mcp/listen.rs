@@ -18,7 +18,7 @@ use crate::drain::Phase;
 use crate::serve::Peer;
 use crate::serve::answer::AnswerBody;
 use crate::serve::atp::credentials;
-use crate::serve::http::{held, identify};
+use crate::serve::http::{held, known};
 use crate::serve::pump::{self, Pump};
 
 /// Answers with a stream. `stream`: the request it answers; `None`: the stream of a session.
@@ -97,7 +97,7 @@ impl Listener {
 
     fn mark(&self) -> Option<u64> {
         let held = held(&self.peer).ok()?;
-        identify(&held.table, &self.headers, &self.peer).ok()?;
+        known(&held.table, &self.headers, &self.peer).ok()?;
         Some(listing::mark(&self.peer.worker.shared, &held))
     }
 }

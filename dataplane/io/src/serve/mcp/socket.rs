@@ -187,7 +187,7 @@ impl Desk {
         if is_named && self.under_way.values().any(|under_way| *under_way.id == *id.as_json()) {
             return Some(error(id, "INVALID_REQUEST", "A call with this id is under way. Use another id."));
         }
-        let (held, tenant) = match self.caller.tenant() {
+        let (held, tenant) = match self.caller.asks() {
             Ok(found) => found,
             Err(fault) => return Some(self.refused(id, fault)),
         };

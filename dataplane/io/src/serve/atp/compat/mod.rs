@@ -223,7 +223,7 @@ impl Desk {
             return Some(asker.busy(false));
         }
         let telling = self.caller.telling();
-        let (held, tenant) = match self.caller.tenant() {
+        let (held, tenant) = match self.caller.asks() {
             Ok(found) => found,
             Err(fault) => return Some(asker.failed(fault, &telling.reason(fault))),
         };

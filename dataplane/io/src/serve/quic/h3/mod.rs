@@ -37,6 +37,7 @@ pub async fn serve(guest: Guest) {
         worker: Arc::clone(&guest.worker),
         stage: Arc::new(Stage::new(true)),
         is_loopback: guest.is_loopback,
+        address: guest.connection.remote_address().ip(),
         is_h2: true,
         verified: guest.verified.clone(),
         opened: None,
