@@ -26,6 +26,8 @@ pub struct Config {
     pub admin: SocketAddr,
     /// Health and metrics alone, for whoever watches from another machine.
     pub probes: Option<SocketAddr>,
+    /// Whether the clients' listeners have `/metrics` too, which name tenants.
+    pub shows_metrics: bool,
     /// Clients behind TLS.
     pub tls: Option<Tls>,
     /// Serving threads.
@@ -125,6 +127,7 @@ impl Config {
             http: vec![SocketAddr::new(LOOPBACK, PORT)],
             admin: SocketAddr::new(LOOPBACK, ADMIN_PORT),
             probes: None,
+            shows_metrics: true,
             tls: None,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             data_dir,
@@ -224,13 +227,13 @@ impl Read {
 fn file(fields: &Fields<'_>, folder: &Path, env: Env<'_>, origin: Origin) -> Read {
     let mut config = Config::local(data_dir(fields, folder, env), origin);
     let mut cleartext = false;
-    if let Some(listen) =
-        fields.optional("listen").and_then(|f| f.fields(&["http", "also", "admin", "probes", "cleartext"]))
-    {
+    if let Some(listen) = fields.optional("listen").and_then(|f| f.fields(LISTEN)) {
         set(&mut config.http[0], listen.optional("http"), address);
         let also = listen.optional("also").and_then(|field| field.list(0..=16)).unwrap_or_default();
         config.http.extend(also.into_iter().filter_map(address));
         set(&mut config.admin, listen.optional("admin"), address);
+        let shown = [("shown", true), ("hidden", false)];
+        set(&mut config.shows_metrics, listen.optional("metrics"), |field| field.one_of(&shown));
         set(&mut config.probes, listen.optional("probes"), |field| address(field).map(Some));
         let table = [("loopback", false), ("allowed", true)];
         set(&mut cleartext, listen.optional("cleartext"), |field| field.one_of(&table));
@@ -377,6 +380,7 @@ const WORKERS_MAX: usize = 1024;
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const PORT: u16 = 7443;
 const ADMIN_PORT: u16 = 7445;
+const LISTEN: &[&str] = &["http", "also", "admin", "probes", "metrics", "cleartext"];
 const KNOWN_LOCAL: &[&str] =
     &["listen", "tls", "workers", "node", "data_dir", "limits", "drain", "explore_permille", "dns_servers"];
 const KNOWN: &[&str] = &[

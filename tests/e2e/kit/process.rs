@@ -63,8 +63,13 @@ impl Atp {
 
     /// A data plane; `more`: lines of settings, where its resources come from among them.
     pub async fn dataplane(folder: &Folder, more: &str) -> Atp {
+        Atp::with_listeners(folder, LISTEN, more).await
+    }
+
+    /// The same; `listen`: the line that says where.
+    pub async fn with_listeners(folder: &Folder, listen: &str, more: &str) -> Atp {
         let workers = if more.contains("workers:") { "" } else { WORKERS };
-        let settings = folder.write("dataplane.yaml", &format!("{LISTEN}{workers}{more}"));
+        let settings = folder.write("dataplane.yaml", &format!("{listen}{workers}{more}"));
         let mut command = atp(folder);
         command.args(["dataplane", "--config"]).arg(settings).env("ATP_DATA_DIR", folder.data());
         let mut atp = Atp::start(command);

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use dataplane_core::admit::often::{BURST_MAX, PER_SECOND_MAX};
 use proto_core::model::Endpoint;
 use proto_core::parse::Mistake;
-use proto_core::parse::environment::{Row, Variable, whole, without_effect};
+use proto_core::parse::environment::{Row, Variable, flag, whole, without_effect};
 use proto_core::units::Permille;
 
 use super::{Env, PROMPT_CHARS, Read, WORKERS_MAX, adapters, node};
@@ -50,6 +50,14 @@ pub(super) const VARIABLES: &[Variable<Read>] = &[
         take: |read, text| {
             address(text, "is no address such as 0.0.0.0:7446").map(|at| read.config.probes = Some(at))
         },
+    },
+    Variable {
+        row: Row::new(
+            "ROUTER_ENABLE_METRICS",
+            "1",
+            "whether clients' listeners have /metrics: listen.metrics",
+        ),
+        take: |read, text| flag(text).map(|shows| read.config.shows_metrics = shows),
     },
     Variable {
         row: Row::new("ATP_CLEARTEXT", "loopback", "`allowed`: clients without TLS beyond this machine"),
@@ -195,7 +203,6 @@ const ABSENT: &[&str] = &[
     "ROUTER_ADMIN_RPS_BURST",
     "ROUTER_DISABLE_PERSIST_THREAD",
     "ROUTER_ENABLE_LAT_HIST",
-    "ROUTER_ENABLE_METRICS",
     "ROUTER_MAX_CONCURRENT",
     "ROUTER_MODEL_REGISTRY_WATCH",
     "ROUTER_PERSIST_INTERVAL_SEC",
@@ -235,6 +242,7 @@ mod tests {
             ("ROUTER_MAX_PROMPT_CHARS", "100000"),
             ("ROUTER_EXPLORE_P", "0.25"),
             ("ROUTER_PROBES_LISTEN", "0.0.0.0:7446"),
+            ("ROUTER_ENABLE_METRICS", "false"),
             ("ROUTER_DATA_DIR", "/var/lib/atp"),
         ];
         let config = read(&set).unwrap();
@@ -242,6 +250,7 @@ mod tests {
         assert_eq!((config.workers, config.limits.prompt_chars, config.explore), (2, 100_000, Permille(250)));
         assert_eq!(config.probes, Some("0.0.0.0:7446".parse().unwrap()));
         assert_eq!(config.data_dir, Path::new("/var/lib/atp"));
+        assert!(!config.shows_metrics && read(&[]).unwrap().shows_metrics);
         assert_eq!(config.limits.often(), None);
         let often = [("ROUTER_RPS_LIMIT", "100000"), ("ROUTER_RPS_BURST", "1000000")];
         assert_eq!(read(&often).unwrap().limits.often(), Some(Rate::new(100_000, 1_000_000)));
@@ -258,6 +267,7 @@ mod tests {
             ("ROUTER_HOST", "here"),
             ("ROUTER_PORT", "70000"),
             ("ROUTER_PROBES_LISTEN", "7446"),
+            ("ROUTER_ENABLE_METRICS", "2"),
             ("ATP_CLEARTEXT", "yes"),
             ("ROUTER_TLS_LISTEN", "here"),
             ("ROUTER_TLS_CLIENT_AUTH", "maybe"),

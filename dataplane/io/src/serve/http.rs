@@ -129,6 +129,10 @@ async fn open(
         Door::Mcp { is_get } => mcp::serve(arrived, is_get, uri.authority().map(Authority::as_str)).await,
         Door::Models => models::list(&arrived),
         Door::Model => models::one(&arrived, path.strip_prefix(MODEL_PREFIX).unwrap_or_default()),
+        Door::Health(health::What::Metrics) if !arrived.peer.worker.shared.config.shows_metrics => {
+            let telling = Telling::new(Dialect::OpenAi, &arrived.request_id).about_path(path);
+            refused(&arrived.peer, &telling, Fault::client(Kind::PathUnknown))
+        }
         Door::Health(what) => health::answer(&arrived.peer.worker.shared, what).await,
         Door::Wrong(fault) => {
             let telling = Telling::new(Dialect::OpenAi, &arrived.request_id).about_path(path);
