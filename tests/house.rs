@@ -64,6 +64,23 @@ fn no_banned_package_is_built() {
 }
 
 #[test]
+fn the_planes_alone_carry_nothing_of_each_other_and_the_data_plane_no_store() {
+    let planes: [(&str, &[&str]); 2] = [
+        ("dataplane-io", &["redb", "clap", "controlplane-core", "controlplane-io", "memory-io", "cli"]),
+        (
+            "controlplane-io",
+            &["quinn", "dataplane-core", "dataplane-state", "dataplane-io", "memory-io", "cli"],
+        ),
+    ];
+    for (plane, unwanted) in planes {
+        let packages = graph::of_program(plane);
+        assert_eq!(graph::carried(&packages, unwanted), Vec::<&str>::new(), "{plane} carries these");
+    }
+    let store = graph::of_program("controlplane-io");
+    assert_eq!(graph::carried(&store, &["redb", "quinn"]), ["redb"], "what is carried is found");
+}
+
+#[test]
 fn no_source_file_is_longer_than_600_lines() {
     let sources = sources::all(&[".rs", ".proto", ".py", ".sh", ".js", ".ts"]);
     expect_none(&checks::long_files(&sources), "a file that long holds more than one thing; split it:");

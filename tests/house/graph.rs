@@ -58,6 +58,20 @@ pub fn packages() -> Vec<Package> {
     packages
 }
 
+/// What the programs of one crate are made of, tests and build scripts left out.
+pub fn of_program(crate_name: &str) -> Vec<Package> {
+    let tree = ["tree", "-p", crate_name, "--locked", "--offline", "--prefix", "none"];
+    let text = cargo(&[&tree[..], &["-f", "{p}|{l}", "-e", "normal"]].concat());
+    let packages = read_tree(&text.unwrap_or_else(|error| panic!("cargo tree: {error}")));
+    assert!(packages.len() > 10, "hardly any packages: the reading of cargo tree is broken");
+    packages
+}
+
+/// Packages a program should do without, and has.
+pub fn carried<'a>(packages: &[Package], unwanted: &[&'a str]) -> Vec<&'a str> {
+    unwanted.iter().copied().filter(|name| packages.iter().any(|package| package.name == *name)).collect()
+}
+
 /// What this is built for.
 const TARGETS: [&str; 2] = ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"];
 
