@@ -51,7 +51,7 @@ pub fn fault(status: Status) -> Option<Fault> {
     Some(Fault::of_status(code, None).unwrap_or(refusal))
 }
 
-/// The value of `grpc-message`, which is percent-encoded UTF-8; at most [`MESSAGE_BYTES_MAX`] of it.
+/// The value of `grpc-message`, which is percent-encoded UTF-8; at most 4 KiB of it.
 pub fn message(value: &[u8]) -> String {
     let value = &value[..value.len().min(MESSAGE_BYTES_MAX)];
     let mut plain = Vec::with_capacity(value.len());
