@@ -18,7 +18,7 @@ fuzz_target!(|input: &[u8]| {
     over_http(header, body);
     match socket::read(body) {
         Ok(Some(Said::Call(call))) => {
-            assert!(serde_json::from_str::<Value>(call.id.as_json()).is_ok(), "an id is JSON");
+            is_json(call.id.as_json().as_bytes());
             if let Ok(completion) = tools::route(call.arguments, &["echo"]) {
                 is_json(&completion.content);
             }
@@ -42,9 +42,12 @@ fn over_http(header: &[u8], body: &[u8]) {
             return is_json(&out);
         }
     };
-    let whole: Value = serde_json::from_slice(body).expect("what is read as a message is JSON");
-    assert_eq!(whole["method"], *method, "the method is the body's");
-    assert!(whole["id"].is_string() || whole["id"].is_number());
+    is_json(body);
+    // What nobody reads may be deeper than this reader goes, or hold half a surrogate pair.
+    if let Ok(whole) = serde_json::from_slice::<Value>(body) {
+        assert_eq!(whole["method"], *method, "the method is the body's");
+        assert!(whole["id"].is_string() || whole["id"].is_number());
+    }
     let Ok(meta) = Meta::of(params) else { return };
     let headers = Headers { revision: Some(header), method: Some(header), name: Some(header) };
     let Ok(revision) = revision(&headers, &meta) else { return };
