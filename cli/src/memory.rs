@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use dataplane_io::config::default_data_dir;
 use dataplane_io::run::told;
 use dataplane_io::telemetry::logs::{self, Format};
+use memory_io::config::Tenants;
 use memory_io::{Bound, Config};
 use proto_core::parse::Source;
 
@@ -64,22 +65,25 @@ pub fn run(args: &MemoryArgs, format: Format) -> ExitCode {
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .enable_all()
         .build();
-    outcome::of(runtime, serve(config))
+    outcome::of(runtime, serve(config, args.tenants.is_some()))
 }
 
 fn settings(args: &MemoryArgs) -> Result<Config, Vec<String>> {
     let env = |name: &str| std::env::var(name).ok();
     let data_dir = args.data_dir.clone().unwrap_or_else(|| default_data_dir(&env));
-    let Some(path) = &args.tenants else { return Config::read(args.listen, data_dir, None, &env) };
+    let Some(path) = &args.tenants else {
+        return Config::read(args.listen, data_dir, Tenants::Undeclared, &env);
+    };
     let file = path.display().to_string();
     let content = std::fs::read(path).map_err(|error| vec![format!("{file}: {error}")])?;
-    Config::read(args.listen, data_dir, Some(&Source { file: &file, content: &content }), &env)
+    let source = Source { file: &file, content: &content };
+    Config::read(args.listen, data_dir, Tenants::Of(&source), &env)
 }
 
-async fn serve(config: Config) -> Result<(), String> {
+async fn serve(config: Config, has_tenants: bool) -> Result<(), String> {
     let data_dir = config.data_dir.clone();
     let bound = memory_io::bind(config).await.map_err(|fault| fault.to_string())?;
-    greet(&bound, &data_dir.join(memory_io::store::FILE).display().to_string());
+    greet(&bound, &data_dir.join(memory_io::store::FILE).display().to_string(), has_tenants);
     // What was acknowledged is on disk, so a second signal may cut what the first one lets finish.
     let twice = async {
         told().await;
@@ -91,9 +95,9 @@ async fn serve(config: Config) -> Result<(), String> {
     }
 }
 
-fn greet(bound: &Bound, file: &str) {
+fn greet(bound: &Bound, file: &str, has_tenants: bool) {
     let address = bound.address();
-    let who = match bound.has_tenants() {
+    let who = match has_tenants {
         true => "tenants, each with its key",
         false => "everyone on this machine, as `public`",
     };

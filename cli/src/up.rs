@@ -1,5 +1,7 @@
-//! `atp up`: both planes in one process, on this machine, for its user. The data plane is an ordinary client
-//! of the control plane's Sync, over its port: what works here works apart.
+//! `atp up`: both planes and the memory gateway in one process, on this machine, for its user. The data plane
+//! is an ordinary client of the control plane's Sync, over its port: what works here works apart.
+
+mod memory;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -14,7 +16,8 @@ use proto_core::parse::{Mistake, Source};
 
 use crate::{cert, outcome};
 
-/// Run both planes in this process, with a built-in echo adapter until you declare your own
+/// Run both planes and the memory gateway in this process, with a built-in echo adapter until you declare
+/// your own
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  atp up\n  atp up --data-dir ./atp-data\n\n\
     Then: curl localhost:7443/v1/ask -d '{\"prompt\":\"hi\"}'")]
@@ -31,12 +34,19 @@ pub struct UpArgs {
     /// The control plane's health and metrics
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7441")]
     control_http: SocketAddr,
+    /// The memory gateway [default: 127.0.0.1:8080, where that port is free]
+    #[arg(long, value_name = "ADDRESS")]
+    memory: Option<SocketAddr>,
 }
 
 /// Serves until a signal.
 pub fn run(args: &UpArgs, format: Format) -> ExitCode {
     logs::start(format);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .enable_all()
+        .build();
     outcome::of(runtime, serve(args))
 }
 
@@ -49,6 +59,10 @@ async fn serve(args: &UpArgs) -> Result<(), String> {
     let mut control = controlplane_io::Config::local(config.data_dir.clone());
     (control.grpc, control.http) = (args.grpc, args.control_http);
     let seed = vec![(SEED_FILE.to_owned(), SEED.as_bytes().to_vec())];
+    let memory = memory::bind(args.memory, config.data_dir.clone(), &|name| std::env::var(name).ok()).await?;
+    if let (Some(memory), None) = (&memory, &config.memory.gateway) {
+        config.memory.gateway = Some(memory.endpoint());
+    }
     let mut control = controlplane_io::start(control, Some(seed)).await.map_err(|fault| fault.to_string())?;
     config.origin = Origin::ControlPlane {
         url: format!("http://{}", control.grpc_addr),
@@ -62,14 +76,20 @@ async fn serve(args: &UpArgs) -> Result<(), String> {
             return Err(error.to_string());
         }
     };
+    let mut memory = memory.map(|memory| memory.start(data.callers()));
     until_ready(&data).await;
-    greet(&data, &control, &certificates);
+    greet(&data, &control, memory.as_ref(), &certificates);
     let failed = tokio::select! {
         () = dataplane_io::run::told() => None,
         () = data.asked_to_leave() => None,
         why = control.failed() => Some(why),
+        why = memory::failed(memory.as_mut()) => Some(why),
     };
+    // Requests under way may still ask the memory for something.
     data.drain(dataplane_io::run::told()).await;
+    if let Some(memory) = memory {
+        memory.stop().await;
+    }
     control.shutdown().await;
     failed.map_or(Ok(()), Err)
 }
@@ -114,7 +134,12 @@ async fn until_ready(data: &DataPlane) {
     }
 }
 
-fn greet(data: &DataPlane, control: &controlplane_io::Handle, certificates: &Path) {
+fn greet(
+    data: &DataPlane,
+    control: &controlplane_io::Handle,
+    memory: Option<&memory::Serving>,
+    certificates: &Path,
+) {
     let clients = data.http.iter().map(|address| format!("http://{address}")).collect::<Vec<_>>().join("  ");
     let at = data.http.first().map(ToString::to_string).unwrap_or_default();
     let secured = data.https.map_or_else(String::new, |address| {
@@ -123,10 +148,13 @@ fn greet(data: &DataPlane, control: &controlplane_io::Handle, certificates: &Pat
             certificates.display()
         )
     });
+    let memory =
+        memory.map_or_else(String::new, |memory| format!("\x20 memory         http://{}\n", memory.address));
     let text = format!(
         "atp {version} is up\n\
          \x20 clients        {clients}  (OpenAI base URL: http://{at}/v1)\n\
          {secured}\
+         {memory}\
          \x20 admin          http://{admin}\n\
          \x20 control plane  gRPC {grpc}, http://{http}; token in {token}\n\
          \n\
@@ -157,5 +185,7 @@ spec:
 ";
 /// Where existing SDKs look by default; taken where it is free.
 const SDK_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8000);
+/// Reads of the memory gateway at once, and what stores and files need beside them.
+const BLOCKING_THREADS_MAX: usize = 64;
 const READY_LOOK: Duration = Duration::from_millis(5);
 const READY_WAIT: Duration = Duration::from_secs(5);

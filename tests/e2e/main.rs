@@ -29,3 +29,4 @@ mod sdk;
 mod sessions;
 mod settings;
 mod tls;
+mod tracing;

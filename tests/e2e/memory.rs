@@ -1,57 +1,72 @@
 //! The memory gateway: what it acknowledged is there whatever ends it, and what it refuses to start with.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-use super::kit::{Atp, Caller, Folder, atp, finished, tenant, told, until};
+use super::kit::{Answer, Atp, Caller, Folder, atp, finished, lines, tenant, told, until};
 
 fn object(text: &str) -> String {
     json!({"object": {"text": text}}).to_string()
 }
 
-/// Puts one item on a connection that may break at any moment; whether it was acknowledged.
-async fn acknowledged(address: SocketAddr, key: &str) -> bool {
-    let body = object(key);
-    let head = format!(
-        "PUT /v1/memory/run/{key} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
-         content-length: {}\r\n\r\n",
-        body.len()
-    );
-    let exchange = async {
-        let mut stream = TcpStream::connect(address).await?;
-        stream.write_all(format!("{head}{body}").as_bytes()).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        std::io::Result::Ok(answer.starts_with("HTTP/1.1 200"))
-    };
-    exchange.await.unwrap_or(false)
+/// Puts items one after the other on one connection that may break at any moment; tells of each that was
+/// acknowledged.
+async fn put_all(address: SocketAddr, keys: impl Iterator<Item = String>, mut kept: impl FnMut(String)) {
+    let Ok(stream) = TcpStream::connect(address).await else { return };
+    let Ok((mut sender, connection)) = http1::handshake(TokioIo::new(stream)).await else { return };
+    let connection = tokio::spawn(async move { drop(connection.await) });
+    for key in keys {
+        let request = Request::put(format!("/v1/memory/run/{key}")).header("host", "localhost");
+        let request = request.body(Full::new(Bytes::from(object(&key)))).expect("a request");
+        let Ok(answer) = sender.send_request(request).await else { break };
+        if answer.status() != 200 || answer.into_body().collect().await.is_err() {
+            break;
+        }
+        kept(key);
+    }
+    connection.abort();
+}
+
+/// Every key of a namespace, page by page.
+async fn listed(caller: &Caller, namespace: &str) -> HashSet<String> {
+    let (mut keys, mut cursor) = (HashSet::new(), String::new());
+    loop {
+        let page = caller.get(&format!("/v1/memory/{namespace}?limit=100{cursor}")).await.json();
+        let rows = page["keys"].as_array().expect("a list").iter();
+        keys.extend(rows.map(|key| key.as_str().expect("a key").to_owned()));
+        match page["cursor"].as_str() {
+            Some(at) => cursor = format!("&cursor={at}"),
+            None => return keys,
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_acknowledged_survives_kill_9_in_the_middle_of_writes() {
+async fn of_10_000_writes_that_kill_9_ends_none_is_lost_that_was_acknowledged() {
     let folder = Folder::new();
     let gateway = Atp::memory(&folder, &[], &[]).await;
     let address = gateway.clients;
     let kept = Arc::new(Mutex::new(Vec::new()));
-    let writers: Vec<_> = (0..4)
+    let writers: Vec<_> = (0..WRITERS)
         .map(|writer| {
             let kept = Arc::clone(&kept);
-            tokio::spawn(async move {
-                for at in 0.. {
-                    let key = format!("{writer}-{at}");
-                    if !acknowledged(address, &key).await {
-                        return;
-                    }
-                    kept.lock().expect("writers do not panic").push(key);
-                }
-            })
+            let keys = (0..WRITES / WRITERS).map(move |at| format!("{writer}-{at}"));
+            tokio::spawn(put_all(address, keys, move |key| {
+                kept.lock().expect("writers do not panic").push(key);
+            }))
         })
         .collect();
-    until("writes under way", async || kept.lock().expect("writers do not panic").len() >= 40).await;
+    let has_half = async || kept.lock().expect("writers do not panic").len() >= WRITES / 2;
+    until("half of the writes", has_half).await;
     gateway.kill().await;
     for writer in writers {
         writer.await.expect("a writer ends with its first failure");
@@ -59,9 +74,12 @@ async fn what_was_acknowledged_survives_kill_9_in_the_middle_of_writes() {
     let gateway = Atp::memory(&folder, &[], &[]).await;
     let caller = Caller::new(gateway.clients);
     let kept = kept.lock().expect("writers are gone").clone();
-    for key in &kept {
-        let got = caller.get(&format!("/v1/memory/run/{key}")).await.json();
-        assert_eq!(got["object"]["text"], **key);
+    assert!(kept.len() < WRITES, "it was killed in the middle");
+    let found = listed(&caller, "run").await;
+    let lost: Vec<_> = kept.iter().filter(|key| !found.contains(*key)).collect();
+    assert!(lost.is_empty(), "{} of {} lost: {lost:?}", lost.len(), kept.len());
+    for key in kept.iter().step_by(100) {
+        assert_eq!(caller.get(&format!("/v1/memory/run/{key}")).await.json()["object"]["text"], **key);
     }
     let whole = caller.get("/v1/compliance/audit-integrity").await.json();
     assert_eq!(whole["integrity_valid"], true, "{whole}");
@@ -130,3 +148,107 @@ async fn it_says_what_is_wrong_with_its_settings_and_how_it_is_used() {
     assert!(told(&output).contains("is open in another process"), "{}", told(&output));
     drop(gateway);
 }
+
+/// What an ask says of its context, and its text.
+fn with_context(answer: &Answer) -> (Value, String) {
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let lines = lines(&answer.text);
+    let event = lines.iter().find(|line| line["event"] == "context").cloned().unwrap_or_default();
+    let text = lines.last().expect("a final line")["text"].as_str().unwrap_or_default().to_owned();
+    (event, text)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn up_has_a_memory_and_an_ask_gets_what_it_names_of_it() {
+    let folder = Folder::new();
+    let up = Atp::up(&folder).await;
+    let (memory, caller) = (Caller::new(up.memory), Caller::new(up.clients));
+    assert_eq!(memory.get("/healthz").await.text, r#"{"ok":true}"#);
+    let claimed = memory.with("x-tenant-id", "acme");
+    assert_eq!(claimed.put("/v1/memory/tenant/acme/session/s1", object("blue \"sky\"")).await.status, 200);
+    let refs = json!({"context_refs": ["tenant/acme/session/s1", "tenant/acme/none"]});
+    let (event, text) = with_context(&caller.ask(&refs).await);
+    assert_eq!((&event["used"], &event["missing"]), (&json!(1), &json!(["tenant/acme/none"])));
+    assert!(text.contains(r#"blue \"sky\""#) && text.ends_with("say hi"), "{text}");
+    let (event, text) = with_context(&caller.ask(&json!({})).await);
+    assert_eq!((event, text.contains("blue")), (Value::Null, false));
+    let refused = caller.ask(&json!({"context_refs": ["nowhere"]})).await;
+    assert_eq!((refused.status, &refused.json()["error"]), (400, &json!("invalid_value")));
+    assert_eq!(caller.get("/mem/put").await.text, "memory wiring disabled\n", "it is asked for by name");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_up_the_tenants_that_are_applied_have_memories_of_their_own_at_once() {
+    let folder = Folder::new();
+    let up = Atp::up(&folder).await;
+    let (memory, caller) = (Caller::new(up.memory), Caller::new(up.clients));
+    assert_eq!(memory.put("/v1/memory/n/k", object("everyone's")).await.status, 200);
+    up.apply(&folder, &[tenant("acme", "acme-key"), tenant("other", "other-key")].concat()).await;
+    until("tenants", async || memory.get("/v1/memory/n/k").await.status == 401).await;
+    assert_eq!(memory.with_key("acme-key").put("/v1/memory/n/k", object("acme's")).await.status, 200);
+    let refs = json!({"context_refs": ["n/k"]});
+    let (event, text) = with_context(&caller.with_key("acme-key").ask(&refs).await);
+    assert_eq!((&event["used"], text.contains("acme's")), (&json!(1), true), "{text}");
+    let (event, text) = with_context(&caller.with_key("other-key").ask(&refs).await);
+    assert_eq!((&event["used"], text.contains("'s")), (&json!(0), false), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_demonstration_that_was_asked_for_writes_and_says_so() {
+    let folder = Folder::new();
+    let up = Atp::up_as(&folder, "", &[("FEATURE_WIRE_MEMORY", "true")]).await;
+    let (memory, caller) = (Caller::new(up.memory), Caller::new(up.clients));
+    assert_eq!(caller.get("/mem/put").await.text, "ok: 200 OK\n");
+    assert_eq!(memory.get("/v1/memory/tenant/acme/demo").await.json()["object"]["type"], "demo");
+    assert_eq!(caller.get("/mem/put?ns=notes&key=k").await.text, "ok: 200 OK\n");
+    assert_eq!(memory.get("/v1/memory/notes/k").await.json()["object"]["type"], "demo");
+    let told = caller.get("/mem/put?ns=notes&key=k%20k").await.text;
+    assert_eq!(told, "error: the memory gateway answered 400 Bad Request\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ask_fails_where_the_memory_it_names_is_away_and_only_then() {
+    let folder = Folder::new();
+    let settings = format!("memory: {{ url: \"{}\" }}\n", crate::faults::dead_url());
+    let plane = Atp::of_file_with(&folder, ECHO, &settings).await;
+    let caller = Caller::new(plane.clients);
+    assert_eq!(caller.ask(&json!({})).await.status, 200);
+    let refused = caller.ask(&json!({"context_refs": ["n/k"]})).await;
+    assert_eq!((refused.status, &refused.json()["error"]), (503, &json!("memory_unavailable")));
+    assert_eq!(refused.header("retry-after"), "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn context_of_a_gateway_that_knows_other_tenants_is_not_used() {
+    let (folder, other) = (Folder::new(), Folder::new());
+    let gateway = Atp::memory(&other, &[], &[]).await;
+    assert_eq!(Caller::new(gateway.clients).put("/v1/memory/n/k", object("x")).await.status, 200);
+    let settings = format!("memory: {{ url: \"http://{}\" }}\n", gateway.clients);
+    let plane = Atp::of_file_with(&folder, &format!("{ECHO}{}", tenant("acme", "acme-key")), &settings).await;
+    let caller = Caller::new(plane.clients).with_key("acme-key");
+    let refused = caller.ask(&json!({"context_refs": ["n/k"]})).await;
+    assert_eq!((refused.status, &refused.json()["error"]), (502, &json!("memory_refused")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn context_up_to_its_bound_is_sent_and_past_it_refused() {
+    let (folder, other) = (Folder::new(), Folder::new());
+    let gateway = Atp::memory(&other, &[], &[]).await;
+    let memory = Caller::new(gateway.clients);
+    // As text: `Context n/k:`, a line break as two characters, the object, and two more.
+    let around = "Context n/k:".len() + 2 + r#"{\"text\":\"\"}"#.len() + 4;
+    let most = 256 * 1024 - around;
+    let settings = format!("memory: {{ url: \"http://{}\" }}\n", gateway.clients);
+    let plane = Atp::of_file_with(&folder, ECHO, &settings).await;
+    let caller = Caller::new(plane.clients);
+    let refs = json!({"context_refs": ["n/k"]});
+    for (bytes, status) in [(most, 200), (most + 1, 413), (900_000, 413)] {
+        assert_eq!(memory.put("/v1/memory/n/k", object(&"x".repeat(bytes))).await.status, 200);
+        assert_eq!(caller.ask_flow(&refs).await.status, status, "{bytes}");
+    }
+}
+
+const WRITES: usize = 10_000;
+/// As many as one commit takes.
+const WRITERS: usize = 64;
+const ECHO: &str = "kind: Adapter\nname: echo\nspec: { kind: echo, models: [ { name: echo } ] }\n";

@@ -109,6 +109,7 @@ pub const ROOMS: &[Room] = &[
             "tokio-stream",
             "tokio-tungstenite",
             "tonic",
+            "tonic-prost",
             "tracing",
             "tracing-subscriber",
         ],

@@ -49,6 +49,12 @@ pub enum Kind {
     BodyTooLarge { limit: u64 },
     /// `/v1/ask`: the prompt is over its limit in characters.
     PromptTooLarge { limit: u32 },
+    /// `/v1/ask`: what `context_refs` name is over its limit in bytes.
+    ContextTooLarge { limit: u32 },
+    /// The memory gateway cannot be reached, or did not answer in time.
+    MemoryAway,
+    /// The memory gateway does not take this caller, or takes it for another tenant.
+    MemoryRefused,
     /// The body did not arrive in time.
     BodyTimeout,
     /// The body carries an encoding (`content-encoding`) that is not understood.
@@ -196,7 +202,7 @@ impl Fault {
             Kind::PathUnknown | Kind::ModelUnknown => 404,
             Kind::MethodNotAllowed => 405,
             Kind::BodyTimeout => 408,
-            Kind::BodyTooLarge { .. } | Kind::PromptTooLarge { .. } => 413,
+            Kind::BodyTooLarge { .. } | Kind::PromptTooLarge { .. } | Kind::ContextTooLarge { .. } => 413,
             Kind::BodyEncoded => 415,
             Kind::BudgetExceeded
             | Kind::BudgetSpent { .. }
@@ -213,6 +219,7 @@ impl Fault {
             | Kind::AllTripped
             | Kind::Absent
             | Kind::Preempted
+            | Kind::MemoryAway
             | Kind::Shed { .. } => 503,
             Kind::DeadlineExceeded | Kind::ConnectTimeout | Kind::FirstTokenTimeout | Kind::IdleTimeout => {
                 504
@@ -228,6 +235,7 @@ impl Fault {
             | Kind::Garbled
             | Kind::StreamError
             | Kind::SlowClient
+            | Kind::MemoryRefused
             | Kind::Status { .. }
             | Kind::CredentialsRefused => 502,
         }
@@ -241,6 +249,9 @@ impl Fault {
             Kind::InvalidField(..) => "invalid_value",
             Kind::BodyTooLarge { .. } => "request_too_large",
             Kind::PromptTooLarge { .. } => "prompt_too_large",
+            Kind::ContextTooLarge { .. } => "context_too_large",
+            Kind::MemoryAway => "memory_unavailable",
+            Kind::MemoryRefused => "memory_refused",
             Kind::BodyTimeout => "request_timeout",
             Kind::BodyEncoded => "unsupported_encoding",
             Kind::KeyMissing | Kind::KeyUnknown => "invalid_api_key",
@@ -306,11 +317,14 @@ impl Fault {
 }
 
 /// Every [`Fault::code`], so that counts by code have a fixed size.
-pub const CODES: [&str; 39] = [
+pub const CODES: [&str; 42] = [
     "invalid_json",
     "invalid_value",
     "request_too_large",
     "prompt_too_large",
+    "context_too_large",
+    "memory_unavailable",
+    "memory_refused",
     "request_timeout",
     "unsupported_encoding",
     "invalid_api_key",

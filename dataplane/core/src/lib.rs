@@ -20,3 +20,4 @@ pub mod reconcile;
 pub mod retry;
 pub mod route;
 pub mod table;
+pub mod trace;

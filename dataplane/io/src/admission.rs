@@ -24,6 +24,7 @@ use crate::serve::headers::{
 };
 use crate::served::Hold;
 use crate::sessions::{Run, Session};
+use crate::trace::Trace;
 use crate::worker::Worker;
 
 /// One request, whoever is asked for it.
@@ -46,6 +47,8 @@ pub struct Claim {
     /// Windows of its own kind it is counted against as well: what a peer of a session was granted, the purse
     /// of a fan-out. Empty for plain requests.
     pub also: Vec<Counter>,
+    /// Where it is traced.
+    pub trace: Option<Trace>,
 }
 
 /// A window beside those of run and tenant.
@@ -153,7 +156,8 @@ impl Claim {
         let qos = wanted.min(row.qos);
         let band = permits::band(qos, held.table.best_qos);
         let also = Vec::new();
-        Ok(Claim { tenant, qos, band, session, prompt_bytes, output_max, deadline, body_bytes, also })
+        let trace = None;
+        Ok(Claim { tenant, qos, band, session, prompt_bytes, output_max, deadline, body_bytes, also, trace })
     }
 
     /// Of one offer: from what its answers and this tenant's were like.

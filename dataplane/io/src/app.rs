@@ -14,6 +14,8 @@ use tokio::time::{sleep, timeout};
 use crate::config::{Config, Tls};
 use crate::drain::{LAST_WORDS, Phase};
 use crate::tls::{self, ServerSide};
+use crate::trace::export;
+use crate::upstream::memory::Memory;
 use crate::worker::{Shared, Worker};
 use crate::{admin, admission, clock, listen, probes, runtime, serve, source};
 
@@ -34,6 +36,30 @@ pub struct Handle {
     busy: mpsc::Receiver<std::convert::Infallible>,
 }
 
+/// Who calls, by the set that is served: for other parts of the same process.
+#[derive(Debug, Clone)]
+pub struct Callers(Arc<Shared>);
+
+/// A caller, as far as it is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// `None`: nobody who may call.
+    pub tenant: Option<Arc<str>>,
+    /// Somebody has a key.
+    pub are_declared: bool,
+}
+
+impl Callers {
+    /// By the SHA-256 of a key, or without one; `None` while no set is served. `is_loopback`: whoever calls
+    /// is on this machine.
+    pub fn find(&self, key: Option<&[u8; 32]>, is_loopback: bool) -> Option<Caller> {
+        let served = self.0.tables.peek()?;
+        let found = served.table.identify(key, is_loopback).ok();
+        let tenant = found.map(|id| served.table.tenant(id).name.as_str().into());
+        Some(Caller { tenant, are_declared: served.table.wants_keys() })
+    }
+}
+
 /// Why a data plane does not start: what, where, what to do.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -46,7 +72,9 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
     clock::now();
     let addresses = config.http.clone();
     let secured = config.tls.as_ref().map(secure).transpose()?.flatten();
-    let shared = Arc::new(Shared::new(config, secured));
+    let memory = config.memory.endpoint().map(|gateway| Memory::build(&gateway, config.workers));
+    let memory = memory.transpose().map_err(|error| StartError(format!("memory.url: {error}")))?;
+    let shared = Arc::new(Shared::new(config, secured, memory));
     let (busy, idle) = mpsc::channel(1);
     let mut http = Vec::new();
     let mut sockets: Vec<Sockets> = (0..shared.tallies.len()).map(|_| Vec::new()).collect();
@@ -150,6 +178,11 @@ impl Handle {
     /// A set of resources is served.
     pub fn is_ready(&self) -> bool {
         self.shared.is_ready()
+    }
+
+    /// Who calls.
+    pub fn callers(&self) -> Callers {
+        Callers(Arc::clone(&self.shared))
     }
 
     /// Until `POST /drain` on the admin port.
@@ -258,9 +291,13 @@ async fn administer(
         Err(error) => tracing::error!(%error, "the admin port could not be opened"),
     }
     match probes.map(tokio::net::TcpListener::from_std).transpose() {
-        Ok(Some(listener)) => drop(tokio::spawn(probes::serve(shared, listener))),
+        Ok(Some(listener)) => drop(tokio::spawn(probes::serve(Arc::clone(&shared), listener))),
         Ok(None) => {}
         Err(error) => tracing::error!(%error, "the port of probes could not be opened"),
+    }
+    if let Some(traces) = shared.traces.clone() {
+        // Ends by itself, once what is left was sent.
+        export::run(Arc::clone(&shared), traces).await;
     }
     let _ = phases.wait_for(|phase| *phase >= Phase::Closing).await;
 }

@@ -70,6 +70,7 @@ pub async fn run(
     let streamed = call.streamed;
     // From here on the upstream may have the prompt; what it says of it replaces the estimate.
     charge.set_usage(input_estimate(charge));
+    charge.put_context(&mut call.headers);
     let outcome = match play(charge, &mut call) {
         Ok(()) => match upstream.send(order.worker, call).await {
             Ok(answer) => begin(charge, answer, streamed, order).await,

@@ -15,6 +15,7 @@ use dataplane_core::limit::{Axis, Ceiling, Loss, Sample};
 use dataplane_core::table::{OfferId, OfferRow, TenantId};
 use dataplane_state::learned::hash_of_both;
 use dataplane_state::registry::AdapterCell;
+use http::HeaderMap;
 use proto_core::model::{Concurrency, Qos};
 use proto_core::units::{Moment, Picodollars};
 
@@ -23,6 +24,8 @@ use crate::clock;
 use crate::drain::Phase;
 use crate::queue::{Permit, Preemption};
 use crate::served::Hold;
+use crate::timing::millis;
+use crate::trace::{self, span::Value};
 use crate::worker::Worker;
 
 /// One attempt's account.
@@ -49,6 +52,8 @@ pub struct Charge {
     usage: Usage,
     /// The caller gets this answer: its tenant pays.
     is_answer: bool,
+    /// Where its request is traced.
+    trace: Option<trace::Attempt>,
 }
 
 /// The moment an attempt left, as its limit's finder wants to know it.
@@ -90,9 +95,11 @@ impl Charge {
         });
         match taken {
             Ok((admitted, permit)) => {
+                on_acquired(claim, now, Duration::ZERO);
                 Ok(Charge::new(worker, held, offer, claim, (admitted, estimate, permit), verdict, now))
             }
             Err(fault) => {
+                on_denied(claim, now, fault);
                 if verdict == Verdict::Probe {
                     breaker.on_abandoned();
                 }
@@ -121,6 +128,7 @@ impl Charge {
         if verdict == Verdict::Refuse {
             return Err(Fault::proxy(Kind::AllTripped));
         }
+        on_acquired(claim, Moment(now.0.saturating_sub(nanos(permit.waited()))), permit.waited());
         Ok(Charge::new(worker, held, offer, claim, (admitted, estimate, permit), verdict, now))
     }
 
@@ -164,6 +172,17 @@ impl Charge {
             outcome: Outcome::Cancelled,
             usage: Usage::default(),
             is_answer: false,
+            trace: claim.trace.as_ref().map(|trace| {
+                let row = held.table.offer(offer);
+                trace.attempt(held.table.adapter(row.adapter).name.as_str(), row.model.as_str())
+            }),
+        }
+    }
+
+    /// The context of this attempt, for its adapter; where it is not traced the caller's own goes through.
+    pub fn put_context(&self, headers: &mut HeaderMap) {
+        if let Some(attempt) = &self.trace {
+            attempt.put_context(headers);
         }
     }
 
@@ -289,6 +308,9 @@ impl Charge {
     }
 
     pub fn on_fault(&mut self, fault: Fault) {
+        if let Some(attempt) = &mut self.trace {
+            attempt.on_fault(fault);
+        }
         if fault.is_upstream_failure() {
             self.outcome = Outcome::Failed;
         }
@@ -374,6 +396,9 @@ impl Drop for Charge {
         ));
         let tenant = &self.held.tenants[self.admitted.tenant().0 as usize].tallies[self.worker.id];
         tenant.ended.one();
+        if let Some(attempt) = self.trace.as_ref().filter(|_| self.is_answer) {
+            attempt.on_answer(usage);
+        }
         if self.is_answer {
             self.admitted.on_used(usage.input + usage.output, Picodollars(cost));
             if self.outcome == Outcome::Succeeded && !usage.estimated {
@@ -395,6 +420,28 @@ fn adapter_cell(held: &Hold, offer: OfferId) -> &Arc<AdapterCell> {
 
 fn is_moving(held: &Hold, offer: OfferId) -> bool {
     held.table.adapter(held.table.offer(offer).adapter).concurrency != Concurrency::Fixed
+}
+
+/// A permit was taken, after so long in a queue.
+fn on_acquired(claim: &Claim, began: Moment, waited: Duration) {
+    let Some(trace) = &claim.trace else { return };
+    let attributes = vec![
+        ("fair.fast_path", Value::Flag(waited.is_zero())),
+        ("fair.qos", claim.qos.as_str().into()),
+        ("fair.wait_ms", millis(waited).into()),
+    ];
+    trace.was("fair.acquire", began, attributes, None);
+}
+
+/// A window or a budget had no room.
+fn on_denied(claim: &Claim, began: Moment, fault: Fault) {
+    if let (Some(trace), Kind::WindowFull(..) | Kind::BudgetSpent { .. }) = (&claim.trace, fault.kind) {
+        trace.was("budget.denied", began, vec![("reason", fault.code().into())], Some(fault));
+    }
+}
+
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// How the queue of `offer` sees an attempt.

@@ -28,6 +28,12 @@ pub fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
+/// Nanoseconds since 1970, for what others compare with their own clocks.
+pub fn unix_nanos() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// The same as the value of `date` (RFC 9110 section 5.6.7), written once a second by each thread.
 #[cfg(feature = "http3")]
 pub fn date() -> HeaderValue {

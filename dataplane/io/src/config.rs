@@ -3,7 +3,9 @@
 
 mod adapters;
 pub mod environment;
+mod memory;
 mod tls;
+mod tracing;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -13,7 +15,9 @@ use proto_core::parse::environment::take_all;
 use proto_core::parse::{Document, Field, Fields, Mistake, Source, config};
 use proto_core::units::Permille;
 
+pub use self::memory::Memory;
 pub use self::tls::Tls;
+pub use self::tracing::{Export, Tracing};
 use crate::drain::Times;
 
 /// How one data plane runs. What it serves is not here: that comes from a resources file or the control
@@ -45,6 +49,8 @@ pub struct Config {
     pub dns_servers: Vec<SocketAddr>,
     /// Adapters that the environment names; served beside those of the origin, which win.
     pub named_adapters: Vec<Document>,
+    pub memory: Memory,
+    pub tracing: Tracing,
     /// Of `atp up`: on loopback an adapter may attach without a certificate.
     pub is_local: bool,
 }
@@ -138,6 +144,8 @@ impl Config {
             explore: Permille(50),
             dns_servers: Vec::new(),
             named_adapters: Vec::new(),
+            memory: Memory::default(),
+            tracing: Tracing::default(),
             is_local: true,
         }
     }
@@ -173,7 +181,7 @@ impl Config {
             let origin = origin(fields);
             Some(file(fields, folder, env, origin))
         })?;
-        let mut mistakes = take_all(environment::VARIABLES, env, &mut read);
+        let mut mistakes = read.take(env);
         // Where no origin is named, it is brought along.
         let is_local = !known.contains(&"resources");
         let config = read.whole(is_local, &mut mistakes);
@@ -183,7 +191,7 @@ impl Config {
     /// For `atp up`, whose settings are flags and environment alone.
     pub fn with_environment(self, env: Env<'_>) -> Result<Config, Vec<Mistake>> {
         let mut read = Read { config: self, cleartext: false, tls: tls::Said::default() };
-        let mut mistakes = take_all(environment::VARIABLES, env, &mut read);
+        let mut mistakes = read.take(env);
         let config = read.whole(true, &mut mistakes);
         if mistakes.is_empty() { Ok(config) } else { Err(mistakes) }
     }
@@ -205,6 +213,7 @@ impl Config {
         };
         self.http.iter().for_each(|address| open("listen.http", *address));
         open("listen.admin", self.admin);
+        self.memory.check_cleartext(allowed, mistakes);
     }
 }
 
@@ -216,6 +225,16 @@ struct Read {
 }
 
 impl Read {
+    /// What the environment says; its mistakes.
+    fn take(&mut self, env: Env<'_>) -> Vec<Mistake> {
+        let mut mistakes = take_all(environment::VARIABLES, env, self);
+        mistakes.extend(take_all(memory::VARIABLES, env, &mut self.config.memory));
+        let mut said = tracing::Said::default();
+        mistakes.extend(take_all(tracing::VARIABLES, env, &mut said));
+        self.config.tracing = said.whole();
+        mistakes
+    }
+
     /// The settings, once everybody has spoken.
     fn whole(self, is_local: bool, mistakes: &mut Vec<Mistake>) -> Config {
         self.config.check_cleartext(self.cleartext, mistakes);
@@ -272,6 +291,7 @@ fn file(fields: &Fields<'_>, folder: &Path, env: Env<'_>, origin: Origin) -> Rea
     });
     let servers = fields.optional("dns_servers").and_then(|field| field.list(0..=DNS_SERVERS_MAX));
     config.dns_servers = servers.unwrap_or_default().into_iter().filter_map(address).collect();
+    config.memory.file(fields);
     let mut tls = tls::Said::default();
     tls.file(fields, folder);
     Read { config, cleartext, tls }
@@ -382,7 +402,7 @@ const PORT: u16 = 7443;
 const ADMIN_PORT: u16 = 7445;
 const LISTEN: &[&str] = &["http", "also", "admin", "probes", "metrics", "cleartext"];
 const KNOWN_LOCAL: &[&str] =
-    &["listen", "tls", "workers", "node", "data_dir", "limits", "drain", "explore_permille", "dns_servers"];
+    &["listen", "tls", "workers", "node", "data_dir", "limits", "drain", "explore_permille", "dns_servers", "memory"];
 const KNOWN: &[&str] = &[
     "listen",
     "tls",
@@ -395,4 +415,5 @@ const KNOWN: &[&str] = &[
     "drain",
     "explore_permille",
     "dns_servers",
+    "memory",
 ];

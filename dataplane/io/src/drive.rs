@@ -60,6 +60,7 @@ pub async fn drive(
     let marks = [Marks::default(), Marks::default()];
     let retries = &held.routes[exchange.plan().route.0 as usize].retries;
     retries.on_request(held.table.route(exchange.plan().route).retry.budget);
+    let _dispatch = shared.claim.trace.as_ref().map(|trace| trace.dispatching(exchange.plan().offers.len()));
     let mut slots = Slots { first: pin!(None), second: None };
     let mut won: Option<Begun> = None;
     let mut escalations = 0;

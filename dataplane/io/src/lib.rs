@@ -32,6 +32,7 @@ pub mod source;
 pub mod telemetry;
 pub mod timing;
 pub mod tls;
+pub mod trace;
 pub mod upstream;
 pub mod words;
 pub mod worker;

@@ -7,7 +7,9 @@ use std::sync::{Arc, OnceLock};
 use dataplane_state::learned::Learned;
 use dataplane_state::ledger::Ledger;
 use dataplane_state::tables::Tables;
-use dataplane_state::tally::WorkerTally;
+use dataplane_state::tally::{Operation, WorkerTally};
+use http::HeaderMap;
+use proto_core::units::Moment;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
@@ -20,8 +22,10 @@ use crate::serve::{Seats, quic};
 use crate::served::Served;
 use crate::sessions::Sessions;
 use crate::tls::ServerSide;
+use crate::trace::{Trace, Traces};
 use crate::upstream::attached::Lines;
 use crate::upstream::discover::Names;
+use crate::upstream::memory::Memory;
 
 /// One serving thread.
 #[derive(Debug)]
@@ -54,6 +58,10 @@ pub struct Shared {
     pub lines: Lines,
     /// How addresses of adapters are found.
     pub names: Arc<Names>,
+    /// Of requests, where they are traced.
+    pub traces: Option<Arc<Traces>>,
+    /// What callers remember, where a gateway is set up.
+    pub memory: Option<Memory>,
     /// What requests take, as earlier ones did.
     pub learned: Learned,
     /// How often callers asked, where that is bounded.
@@ -78,7 +86,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub fn new(config: Config, tls: Option<Arc<ServerSide>>) -> Shared {
+    pub fn new(config: Config, tls: Option<Arc<ServerSide>>, memory: Option<Memory>) -> Shared {
         let tallies = (0..config.workers).map(|_| Arc::default()).collect();
         // A worker that could not hold a few of the largest bodies would refuse them while it is idle.
         let bytes_min = config.limits.body_bytes.saturating_mul(BODIES_MIN);
@@ -86,6 +94,8 @@ impl Shared {
         let ledgers = (0..config.workers).map(|_| Arc::new(Ledger::new(bytes_max))).collect();
         let names = Arc::new(Names::new(config.dns_servers.clone()));
         let callers = config.limits.often();
+        let spans_max = config.tracing.export.as_ref().map_or(0, |export| export.spans_max);
+        let traces = config.tracing.sampler.map(|sampler| Arc::new(Traces::new(sampler, spans_max)));
         Shared {
             config,
             tables: Tables::new(),
@@ -97,6 +107,8 @@ impl Shared {
             calls: Arc::default(),
             lines: Lines::default(),
             names,
+            traces,
+            memory,
             learned: Learned::new(),
             callers: callers.map(Callers::new),
             tallies,
@@ -164,6 +176,12 @@ impl Worker {
         let tally = Arc::clone(&shared.tallies[id]);
         let ledger = Arc::clone(&shared.ledgers[id]);
         Worker { id, shared, tally, ledger, random: AtomicU64::new(seed) }
+    }
+
+    /// The trace of a request that arrived `at`, where requests are traced and this one is drawn.
+    pub fn trace(&self, headers: &HeaderMap, operation: Operation, at: Moment) -> Option<Trace> {
+        let traces = self.shared.traces.as_ref()?;
+        traces.begin(headers, operation, at, || self.random())
     }
 
     /// 64 random bits (SplitMix64, Steele et al. 2014): for lots and ids, never for secrets.

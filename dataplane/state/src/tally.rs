@@ -149,6 +149,9 @@ pub struct WorkerTally {
     pub retries: Counter,
     pub retries_denied: Counter,
     pub escalations: Counter,
+    /// Calls to the memory gateway, and those of them that got no answer that could be used.
+    pub memory_calls: Counter,
+    pub memory_failures: Counter,
     pub streams_broken: Counter,
     pub clients_too_slow: Counter,
     /// Milliseconds from the arrival of a request to the end of its answer.
@@ -203,6 +206,8 @@ impl Default for WorkerTally {
             retries: Counter::default(),
             retries_denied: Counter::default(),
             escalations: Counter::default(),
+            memory_calls: Counter::default(),
+            memory_failures: Counter::default(),
             streams_broken: Counter::default(),
             clients_too_slow: Counter::default(),
             latency_ms: Histogram::new(LATENCY_MS),

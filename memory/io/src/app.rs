@@ -34,8 +34,8 @@ pub enum StartFault {
     DataDir { path: String, why: String },
     #[error("{0}")]
     Store(#[from] StoreFault),
-    #[error("cannot listen on {address}: {why}; pass --listen ADDRESS for another one")]
-    Listen { address: SocketAddr, why: String },
+    #[error("cannot listen on {address}: {why}; choose another address")]
+    Listen { address: SocketAddr, why: io::ErrorKind },
     #[error("{0}")]
     Internal(String),
 }
@@ -62,7 +62,7 @@ pub async fn bind_at(config: Config, clock: Clock) -> Result<Bound, StartFault> 
         why: error.to_string(),
     })?;
     let metrics = Metrics::new().map_err(|error| internal(error.to_string()))?;
-    let listen = |error: io::Error| StartFault::Listen { address: config.listen, why: error.to_string() };
+    let listen = |error: io::Error| StartFault::Listen { address: config.listen, why: error.kind() };
     let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
     let (folder, secret) = (config.data_dir.clone(), config.secret.clone());
@@ -96,11 +96,6 @@ impl Bound {
     /// With the port the system chose where 0 was asked for.
     pub fn address(&self) -> SocketAddr {
         self.address
-    }
-
-    /// Whether keys are asked for.
-    pub fn has_tenants(&self) -> bool {
-        self.gateway.config.callers.are_declared()
     }
 
     /// Serves until `shutdown` ends, then lets requests under way finish, and closes the store.

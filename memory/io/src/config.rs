@@ -5,6 +5,7 @@ pub mod environment;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use memory_core::anomaly::ACCESSES_MAX;
@@ -13,7 +14,7 @@ use memory_core::quota::Quota;
 use proto_core::parse::Source;
 use proto_core::parse::environment::take_all;
 
-use crate::identity::Callers;
+use crate::identity::{Callers, Directory};
 
 /// Settings, checked.
 #[derive(Debug, Clone)]
@@ -54,25 +55,35 @@ impl Default for Said {
     }
 }
 
+/// Where the tenants are known from.
+pub enum Tenants<'a> {
+    /// There are none: everyone on this machine is `public`.
+    Undeclared,
+    /// A file of documents.
+    Of(&'a Source<'a>),
+    /// Somebody who knows them.
+    Known(Arc<dyn Directory>),
+}
+
 /// A variable of the environment.
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 impl Config {
-    /// `tenants`: a file of documents.
     pub fn read(
         listen: SocketAddr,
         data_dir: PathBuf,
-        tenants: Option<&Source<'_>>,
+        tenants: Tenants<'_>,
         env: Env<'_>,
     ) -> Result<Config, Vec<String>> {
         let mut mistakes = Vec::new();
-        let callers = match tenants.map(Callers::of_documents) {
-            None => Callers::undeclared(),
-            Some(Ok(callers)) => callers,
-            Some(Err(wrong)) => {
+        let is_open = matches!(tenants, Tenants::Undeclared);
+        let callers = match tenants {
+            Tenants::Undeclared => Callers::undeclared(),
+            Tenants::Known(directory) => Callers::of(directory),
+            Tenants::Of(source) => Callers::of_documents(source).unwrap_or_else(|wrong| {
                 mistakes.extend(wrong.iter().map(ToString::to_string));
                 Callers::undeclared()
-            }
+            }),
         };
         if !listen.ip().is_loopback() {
             if env("ATP_CLEARTEXT").as_deref() != Some("allowed") {
@@ -81,7 +92,7 @@ impl Config {
                      ATP_CLEARTEXT=allowed where a TLS terminator is in front"
                 ));
             }
-            if tenants.is_none() {
+            if is_open {
                 mistakes.push(format!(
                     "{listen} leaves this machine and no tenant is declared, so that everyone could read \
                      everything: pass --tenants FILE"
@@ -116,7 +127,8 @@ mod tests {
         let source = tenants.map(|text| Source { file: "t.yaml", content: text.as_bytes() });
         let env =
             |name: &str| env.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
-        Config::read(listen.parse().unwrap(), "data".into(), source.as_ref(), &env)
+        let tenants = source.as_ref().map_or(Tenants::Undeclared, Tenants::Of);
+        Config::read(listen.parse().unwrap(), "data".into(), tenants, &env)
     }
 
     #[test]

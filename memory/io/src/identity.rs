@@ -2,6 +2,7 @@
 //! never believed. Without declared tenants everyone is `public`, which is for loopback only.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use http::HeaderMap;
@@ -12,12 +13,21 @@ use sha2::{Digest, Sha256};
 
 /// Those who may call.
 #[derive(Debug, Clone)]
-pub struct Callers {
-    /// By the SHA-256 of a key.
-    tenants: HashMap<[u8; 32], Arc<str>>,
-    /// Takes those without a key.
-    public: Option<Arc<str>>,
-    are_declared: bool,
+pub struct Callers(Arc<dyn Directory>);
+
+/// Somebody who knows the tenants: a file read at the start, or another part of the process that is told of
+/// changes.
+pub trait Directory: fmt::Debug + Send + Sync {
+    /// Who has a key with this SHA-256; `None`: who sent no key.
+    fn find(&self, key: Option<&[u8; 32]>) -> Result<Found, Denied>;
+}
+
+/// A caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    pub tenant: Arc<str>,
+    /// Somebody has a key. Else there is nobody but `public`, and what a caller claims says nothing.
+    pub are_declared: bool,
 }
 
 /// Why a call is not taken.
@@ -29,12 +39,49 @@ pub enum Denied {
     UnknownKey,
     #[error("{why}")]
     OtherTenant { why: String },
+    #[error("it is not known yet who the tenants are; try again soon")]
+    NotReady,
+}
+
+/// Everyone is `public`.
+#[derive(Debug)]
+struct Nobody(Arc<str>);
+
+impl Directory for Nobody {
+    fn find(&self, _: Option<&[u8; 32]>) -> Result<Found, Denied> {
+        // Nobody gave a key out, so one that is sent along says nothing.
+        Ok(Found { tenant: Arc::clone(&self.0), are_declared: false })
+    }
+}
+
+/// The Tenants of a file.
+#[derive(Debug, Default)]
+struct Declared {
+    /// By the SHA-256 of a key.
+    tenants: HashMap<[u8; 32], Arc<str>>,
+    /// Takes those without a key.
+    public: Option<Arc<str>>,
+}
+
+impl Directory for Declared {
+    fn find(&self, key: Option<&[u8; 32]>) -> Result<Found, Denied> {
+        let tenant = match key {
+            None => self.public.as_ref().ok_or(Denied::NoKey)?,
+            Some(hash) => self.tenants.get(hash).ok_or(Denied::UnknownKey)?,
+        };
+        Ok(Found { tenant: Arc::clone(tenant), are_declared: true })
+    }
 }
 
 impl Callers {
     /// Everyone is `public`.
     pub fn undeclared() -> Callers {
-        Callers { tenants: HashMap::new(), public: Some(PUBLIC.into()), are_declared: false }
+        Callers(Arc::new(Nobody(PUBLIC.into())))
+    }
+
+    /// Those that somebody else knows.
+    pub fn of(directory: Arc<dyn Directory>) -> Callers {
+        Callers(directory)
     }
 
     /// The Tenants among the documents of a file; others are for the data plane.
@@ -46,46 +93,28 @@ impl Callers {
             return Err(vec![Mistake { place: None, path: String::new(), what }]);
         }
         let set = parse::set(&documents)?;
-        let mut callers = Callers { tenants: HashMap::new(), public: None, are_declared: true };
+        let mut declared = Declared::default();
         for tenant in set.tenants() {
             let name: Arc<str> = tenant.name.as_str().into();
-            callers.tenants.extend(tenant.keys.iter().map(|hash| (hash.0, Arc::clone(&name))));
+            declared.tenants.extend(tenant.keys.iter().map(|hash| (hash.0, Arc::clone(&name))));
             if &*name == PUBLIC {
-                callers.public = Some(name);
+                declared.public = Some(name);
             }
         }
-        Ok(callers)
-    }
-
-    pub fn are_declared(&self) -> bool {
-        self.are_declared
+        Ok(Callers(Arc::new(declared)))
     }
 
     /// The tenant of a call.
     pub fn identify(&self, headers: &HeaderMap) -> Result<Arc<str>, Denied> {
-        let tenant = match key(headers) {
-            // Nobody gave one out, so one that is sent along says nothing.
-            _ if !self.are_declared => self.public.as_ref().ok_or(Denied::NoKey)?,
-            None => self.public.as_ref().ok_or(Denied::NoKey)?,
-            Some(key) => {
-                let hash: [u8; 32] = Sha256::digest(key).into();
-                self.tenants.get(&hash).ok_or(Denied::UnknownKey)?
-            }
-        };
+        let hash = key(headers).map(|key| <[u8; 32]>::from(Sha256::digest(key)));
+        let Found { tenant, are_declared } = self.0.find(hash.as_ref())?;
         match headers.get(CLAIM).map(|claim| claim.as_bytes()) {
-            None => {}
-            Some(claim) if claim == tenant.as_bytes() || claim == PUBLIC.as_bytes() => {}
-            Some(_) => return Err(Denied::OtherTenant { why: self.why_not(tenant) }),
-        }
-        Ok(Arc::clone(tenant))
-    }
-
-    fn why_not(&self, tenant: &str) -> String {
-        match self.are_declared {
-            true => format!("x-tenant-id names another tenant than the key, which is of {tenant}"),
-            false => "x-tenant-id names a tenant, and none is declared: everyone is `public`; start the \
-                      gateway with --tenants FILE and send the tenant's key"
-                .into(),
+            Some(claim) if are_declared && claim != tenant.as_bytes() && claim != PUBLIC.as_bytes() => {
+                let why = format!("x-tenant-id names another tenant than the key, which is of {tenant}");
+                Err(Denied::OtherTenant { why })
+            }
+            // Where there are no tenants the answer says whose memory it was: `public`.
+            _ => Ok(tenant),
         }
     }
 }
@@ -165,11 +194,10 @@ mod tests {
     }
 
     #[test]
-    fn without_tenants_everyone_is_public_and_nobody_somebody() {
+    fn without_tenants_everyone_is_public_whatever_they_claim() {
         let callers = Callers::undeclared();
+        assert_eq!(identify(&callers, &[]), Ok("public".into()));
         assert_eq!(identify(&callers, &[("x-api-key", "any")]), Ok("public".into()));
-        assert_eq!(identify(&callers, &[("x-tenant-id", "public")]), Ok("public".into()));
-        let denied = identify(&callers, &[("x-tenant-id", "acme")]).unwrap_err();
-        assert!(denied.to_string().contains("--tenants FILE"), "{denied}");
+        assert_eq!(identify(&callers, &[("x-tenant-id", "acme")]), Ok("public".into()));
     }
 }

@@ -17,6 +17,8 @@ pub struct Atp {
     pub admin: SocketAddr,
     /// The control plane's gRPC; of `up` and `controlplane`.
     pub grpc: SocketAddr,
+    /// The memory gateway; of `up`.
+    pub memory: SocketAddr,
 }
 
 impl Drop for Atp {
@@ -37,14 +39,21 @@ impl Atp {
 
     /// The same; `more`: lines of settings.
     pub async fn up_with(folder: &Folder, more: &str) -> Atp {
+        Atp::up_as(folder, more, &[]).await
+    }
+
+    /// The same with variables of the environment.
+    pub async fn up_as(folder: &Folder, more: &str, env: &[(&str, &str)]) -> Atp {
         let settings = folder.write("up.yaml", &format!("{LISTEN}{WORKERS}{more}"));
         let mut command = atp(folder);
-        command.args(["up", "--grpc", "127.0.0.1:0", "--control-http", "127.0.0.1:0", "--data-dir"]);
-        command.arg(folder.data()).arg("--config").arg(settings);
+        command.args(["up", "--grpc", "127.0.0.1:0", "--control-http", "127.0.0.1:0"]);
+        command.args(["--memory", "127.0.0.1:0", "--data-dir"]);
+        command.arg(folder.data()).arg("--config").arg(settings).envs(env.iter().copied());
         let mut atp = Atp::start(command);
         atp.clients = atp.address("OpenAI base URL: http://").await;
         atp.admin = atp.address("admin          http://").await;
         atp.grpc = atp.address("gRPC ").await;
+        atp.memory = atp.address("memory         http://").await;
         atp
     }
 
@@ -107,7 +116,7 @@ impl Atp {
         listen(child.stdout.take().expect("a pipe"), &said);
         listen(child.stderr.take().expect("a pipe"), &said);
         let none = "127.0.0.1:0".parse().expect("an address");
-        Atp { child, said, clients: none, admin: none, grpc: none }
+        Atp { child, said, clients: none, admin: none, grpc: none, memory: none }
     }
 
     /// Everything it wrote so far.
@@ -228,7 +237,9 @@ pub fn atp(folder: &Folder) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_atp"));
     let own = std::env::vars().map(|(name, _)| name);
     let is_ours = |name: &String| {
-        ["ATP_", "ROUTER_", "MEMORY_", "AUDIT_"].iter().any(|prefix| name.starts_with(prefix))
+        ["ATP_", "ROUTER_", "MEMORY_", "AUDIT_", "FEATURE_", "OTEL_"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
     };
     own.filter(is_ours).for_each(|name| {
         command.env_remove(name);

@@ -10,11 +10,13 @@ use proto_core::parse::Mistake;
 use proto_core::parse::environment::{Row, Variable, flag, whole, without_effect};
 use proto_core::units::Permille;
 
-use super::{Env, PROMPT_CHARS, Read, WORKERS_MAX, adapters, node};
+use super::{Env, PROMPT_CHARS, Read, WORKERS_MAX, adapters, memory, node, tracing};
 
 /// All of them, for people.
 pub fn rows() -> impl Iterator<Item = Row> {
-    VARIABLES.iter().map(|variable| variable.row)
+    let own = VARIABLES.iter().map(|variable| variable.row);
+    let memory = memory::VARIABLES.iter().map(|variable| variable.row);
+    own.chain(memory).chain(tracing::VARIABLES.iter().map(|variable| variable.row))
 }
 
 /// Warnings about what is set and changes nothing.

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use dataplane_core::bill::{Usage, estimated_input};
 use dataplane_core::dialect::ask::lines::{self, Candidate};
 use dataplane_core::dialect::ask::{PromptHash, cluster_hint, for_upstream, prompt_text};
@@ -13,7 +14,7 @@ use dataplane_core::dialect::scan::{Head, Profile, Quality};
 use dataplane_core::exchange::{Exchange, Terms};
 use dataplane_core::fault::{Fault, Kind, Retry};
 use dataplane_core::route::{self, Plan, Wish};
-use dataplane_core::table::{OfferId, OfferRow, RouteId};
+use dataplane_core::table::{OfferId, OfferRow, RouteId, TenantId};
 use dataplane_state::ledger::Debt;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Response};
@@ -26,14 +27,17 @@ use super::completions::{blame, prompt_bytes, timeouts};
 use super::headers;
 use super::http::{Arrived, held, identify, refused};
 use super::intake::{self, Intake};
+use super::memory;
 use super::pump::{self, Pump};
 use crate::admission::{Asked, Claim, envelope, may_begin};
 use crate::attempt::{self, Begun, Flow, Rest};
+use crate::clock;
 use crate::drive::{Order, Watcher, drive};
 use crate::lens::{Lens, Told};
 use crate::relay::{Parts, Relay};
 use crate::served::Hold;
 use crate::timing::Timing;
+use crate::trace::Trace;
 use crate::upstream::Path;
 use crate::words::{Dialect, Telling};
 use crate::worker::Worker;
@@ -42,8 +46,12 @@ use crate::worker::Worker;
 pub async fn serve(arrived: Arrived) -> Response<AnswerBody> {
     let peer = Arc::clone(&arrived.peer);
     let mut telling = Telling::new(Dialect::Ask, &arrived.request_id);
+    let trace = arrived.trace.clone();
     let outcome = begin(arrived, &mut telling).await;
-    outcome.unwrap_or_else(|fault| refused(&peer, &telling, fault))
+    outcome.unwrap_or_else(|fault| {
+        trace.iter().for_each(|trace| trace.on_fault(fault));
+        refused(&peer, &telling, fault)
+    })
 }
 
 /// One ask, decided.
@@ -55,7 +63,9 @@ struct Asking {
     plan: Plan,
     head: Head,
     body: Rope,
-    /// For the body.
+    /// Put before the prompt.
+    context: Bytes,
+    /// For the body and the context.
     _debt: Debt,
     headers: HeaderMap,
     cluster_hint: Option<&'static str>,
@@ -63,37 +73,38 @@ struct Asking {
 }
 
 async fn begin(arrived: Arrived, telling: &mut Telling) -> Result<Response<AnswerBody>, Fault> {
-    let Arrived { peer, mut headers, body, at, request_id } = arrived;
+    let Arrived { peer, mut headers, body, at, request_id, trace } = arrived;
     let worker = Arc::clone(&peer.worker);
     let held = held(&peer)?;
     let tenant = identify(&held.table, &headers, &peer)?;
     let limits = worker.shared.config.limits;
     let envelope = envelope(&headers)?;
     may_begin(&worker, &held, tenant, &envelope)?;
-    let Intake { head, body, debt } = intake::read(&peer, &headers, body, Profile::Ask).await?;
+    let mut intake = intake::read(&peer, &headers, body, Profile::Ask).await?;
+    let head = intake.head;
     if head.ask.prompt_chars > limits.prompt_chars {
         return Err(Fault::client(Kind::PromptTooLarge { limit: limits.prompt_chars }));
     }
     let name = head.model_name().ok_or(Fault::client(Kind::ModelUnknown))?;
     telling.set_model(name);
+    trace.iter().for_each(|trace| trace.set_model(name));
     let name = Some(name).filter(|name| !name.is_empty());
-    let task_type = head.ask.task_type.as_str().filter(|task| !task.is_empty());
-    let found = held.table.find(name, task_type, tenant).and_then(|route| {
-        let plan =
-            route::plan(&held.table, route, &wish(&head, worker.shared.config.explore), worker.random())?;
-        Ok((route, plan))
-    });
-    let (route, plan) = found.inspect_err(|fault| telling.on_fault(*fault, &held.table, tenant))?;
+    let (route, plan) = decide(&worker, &held, tenant, name, &head, trace.as_ref())
+        .inspect_err(|fault| telling.on_fault(*fault, &held.table, tenant))?;
+    let whose = (&headers, held.table.tenant(tenant).name.as_str());
+    let context = memory::fetch(&worker, whose, &mut intake).await?;
+    let Intake { body, debt, .. } = intake;
     let caller_deadline = envelope.deadline;
     let (timeout, _) = timeouts(held.table.route(route).timeout, caller_deadline);
     let asked = Asked {
-        prompt_bytes: prompt_bytes(&head),
+        prompt_bytes: prompt_bytes(&head) + context.bytes(),
         output_max: head.max_tokens,
         deadline: at + timeout.total,
-        body_bytes: body.len(),
+        body_bytes: body.len() + context.bytes(),
         qos: Some(qos(head.ask.quality)),
     };
-    let claim = Claim::new(&worker, &held, tenant, &envelope, asked)?;
+    let mut claim = Claim::new(&worker, &held, tenant, &envelope, asked)?;
+    claim.trace = trace;
     headers::for_upstream(&mut headers, &request_id);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let mut prompt = Vec::new();
@@ -111,13 +122,16 @@ async fn begin(arrived: Arrived, telling: &mut Telling) -> Result<Response<Answe
         plan,
         head,
         body,
+        context: context.text.clone(),
         _debt: debt,
         headers,
         cluster_hint,
         timing,
     };
     let (pump, pumped) = pump::channel(&worker, &peer.stage);
-    pump.try_send(asking.plan_line(hash).into());
+    let mut lines = asking.plan_line(hash);
+    context.tell(&mut lines);
+    pump.try_send(lines.into());
     let (said, dispatched) = oneshot::channel();
     tokio::spawn(asking.run(pump, said, telling.clone(), caller_deadline));
     // Refused before anybody was asked, it is an answer with a status of its own.
@@ -142,6 +156,24 @@ pub fn within_cost(head: &Head, offer: &OfferRow) -> Head {
         }
     }
     head
+}
+
+fn decide(
+    worker: &Worker,
+    held: &Hold,
+    tenant: TenantId,
+    name: Option<&str>,
+    head: &Head,
+    trace: Option<&Trace>,
+) -> Result<(RouteId, Plan), Fault> {
+    let began = trace.map(|_| clock::now());
+    let task_type = head.ask.task_type.as_str().filter(|task| !task.is_empty());
+    let route = held.table.find(name, task_type, tenant)?;
+    let plan = route::plan(&held.table, route, &wish(head, worker.shared.config.explore), worker.random())?;
+    if let (Some(trace), Some(began)) = (trace, began) {
+        trace.on_plan(began, &held.table, &plan);
+    }
+    Ok((route, plan))
 }
 
 /// As existing clients know it: who wants the best wants it soon.
@@ -215,7 +247,7 @@ impl Asking {
         let mut teller = Teller { said: Some(said), pump: &pump, held: &self.held };
         let headers = std::mem::take(&mut self.headers);
         let body = |offer: &OfferRow| {
-            for_upstream(&self.body, &within_cost(&self.head, offer), &offer.upstream_json)
+            for_upstream(&self.body, &within_cost(&self.head, offer), &self.context, &offer.upstream_json)
         };
         let order = Order {
             shared: attempt::Shared {

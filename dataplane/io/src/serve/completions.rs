@@ -30,11 +30,13 @@ use proto_core::units::Moment;
 use crate::admission::{Asked, Claim, envelope, may_begin};
 use crate::attempt::{self, Begun, Flow, Rest};
 use crate::charge::Charge;
+use crate::clock;
 use crate::drive::{Order, Unwatched, drive};
 use crate::lens::Lens;
 use crate::relay::{Parts, Relay};
 use crate::served::Hold;
 use crate::timing::{Timing, millis};
+use crate::trace::Trace;
 use crate::upstream::Path;
 use crate::words::{Dialect, Telling};
 
@@ -42,8 +44,12 @@ use crate::words::{Dialect, Telling};
 pub async fn serve(arrived: Arrived, path: Path, operation: Operation) -> Response<AnswerBody> {
     let peer = Arc::clone(&arrived.peer);
     let mut telling = Telling::new(Dialect::OpenAi, &arrived.request_id);
+    let trace = arrived.trace.clone();
     let outcome = exchange(arrived, path, operation, &mut telling).await;
-    outcome.unwrap_or_else(|fault| refused(&peer, &telling, fault))
+    outcome.unwrap_or_else(|fault| {
+        trace.iter().for_each(|trace| trace.on_fault(fault));
+        refused(&peer, &telling, fault)
+    })
 }
 
 /// What was decided about a request before anybody was asked.
@@ -61,7 +67,7 @@ async fn exchange(
     operation: Operation,
     telling: &mut Telling,
 ) -> Result<Response<AnswerBody>, Fault> {
-    let Arrived { peer, mut headers, body, at, request_id } = arrived;
+    let Arrived { peer, mut headers, body, at, request_id, trace } = arrived;
     let worker = &peer.worker;
     let held = held(&peer)?;
     let tenant = identify(&held.table, &headers, &peer)?;
@@ -76,8 +82,9 @@ async fn exchange(
     let Intake { head, body, debt: _debt } = intake::read(&peer, &headers, body, profile).await?;
     if let Some(name) = head.model_name() {
         telling.set_model(name);
+        trace.iter().for_each(|trace| trace.set_model(name));
     }
-    let decided = decide(&peer, Arc::clone(&held), tenant, head)
+    let decided = decide(&peer, Arc::clone(&held), tenant, head, trace.as_ref())
         .inspect_err(|fault| telling.on_fault(*fault, &held.table, tenant))?;
     let (held, head) = (&decided.held, &decided.head);
     let trailers = wants_trailers(&headers);
@@ -91,7 +98,8 @@ async fn exchange(
         is_callers_deadline,
         escalate_after: None,
     };
-    let claim = claim(&peer, &decided, &envelope, at + timeout.total, body.len())?;
+    let mut claim = claim(&peer, &decided, &envelope, at + timeout.total, body.len())?;
+    claim.trace = trace;
     for_upstream(&mut headers, &request_id);
     let mut exchange = Exchange::new(decided.plan, terms, at);
     let timing = Timing { arrived: at };
@@ -135,7 +143,14 @@ pub fn blame(telling: &mut Telling, held: &Hold, exchange: &Exchange) {
     }
 }
 
-fn decide(peer: &Peer, held: Hold, tenant: TenantId, head: Head) -> Result<Decided, Fault> {
+fn decide(
+    peer: &Peer,
+    held: Hold,
+    tenant: TenantId,
+    head: Head,
+    trace: Option<&Trace>,
+) -> Result<Decided, Fault> {
+    let began = trace.map(|_| clock::now());
     let unknown = Fault::client(Kind::ModelUnknown);
     let name = head.model_name().ok_or(unknown)?;
     let route = held.table.find(Some(name), None, tenant)?;
@@ -148,6 +163,9 @@ fn decide(peer: &Peer, held: Hold, tenant: TenantId, head: Head) -> Result<Decid
         explore: peer.worker.shared.config.explore,
     };
     let plan = route::plan(&held.table, route, &wish, peer.worker.random())?;
+    if let (Some(trace), Some(began)) = (trace, began) {
+        trace.on_plan(began, &held.table, &plan);
+    }
     Ok(Decided { held, tenant, route, plan, head })
 }
 

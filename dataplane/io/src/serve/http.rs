@@ -17,12 +17,13 @@ use super::answer::{AnswerBody, refusal};
 use super::arriving::Arriving;
 use super::atp::{h2, ws};
 use super::headers::{X_API_KEY, request_id};
-use super::{Peer, ask, completions, health, mcp, models};
+use super::{Peer, ask, completions, health, mcp, memory, models};
 use crate::admin::is_foreign;
 use crate::callers::Asker;
 use crate::clock;
 use crate::drain::Phase;
 use crate::served::Hold;
+use crate::trace::Trace;
 use crate::upstream::Path;
 use crate::words::{Dialect, Telling};
 
@@ -33,6 +34,8 @@ pub struct Arrived {
     pub body: Arriving,
     pub at: Moment,
     pub request_id: HeaderValue,
+    /// Where it is traced.
+    pub trace: Option<Trace>,
 }
 
 /// Answers one request; never fails, a fault is an answer.
@@ -54,7 +57,11 @@ pub async fn serve(peer: Arc<Peer>, request: Request<Arriving>) -> Response<Answ
             (Operation::Other, Door::Wrong(Fault::client(Kind::InvalidField("host", "there, and once"))))
         }
     };
-    let arrived = Arrived { peer: Arc::clone(&peer), headers: head.headers, body, at, request_id };
+    let trace = match door {
+        Door::Completions(_) | Door::Ask => worker.trace(&head.headers, operation, at),
+        _ => None,
+    };
+    let arrived = Arrived { peer: Arc::clone(&peer), headers: head.headers, body, at, request_id, trace };
     let unanswered = Unanswered(Some(&peer));
     let mut response = if arrived.headers.len() > HEADERS_MAX {
         too_many_headers()
@@ -133,6 +140,11 @@ async fn open(
             let telling = Telling::new(Dialect::OpenAi, &arrived.request_id).about_path(path);
             refused(&arrived.peer, &telling, Fault::client(Kind::PathUnknown))
         }
+        Door::MemoryPut => {
+            let telling = Telling::new(Dialect::Ask, &arrived.request_id).about_path(path);
+            let told = memory::demonstrate(&arrived, uri).await;
+            told.unwrap_or_else(|fault| refused(&arrived.peer, &telling, fault))
+        }
         Door::Health(what) => health::answer(&arrived.peer.worker.shared, what).await,
         Door::Wrong(fault) => {
             let telling = Telling::new(Dialect::OpenAi, &arrived.request_id).about_path(path);
@@ -184,6 +196,7 @@ enum Door {
     },
     Models,
     Model,
+    MemoryPut,
     Health(health::What),
     Wrong(Fault),
     /// There is a door, for this method.
@@ -206,6 +219,7 @@ fn door(method: &Method, path: &str) -> (Operation, Door) {
         "/atp/v1/session" => (Method::POST, Operation::Other, Door::Session),
         "/ws" => (Method::GET, Operation::Other, Door::WebSocket),
         "/v1/models" => (Method::GET, Operation::Models, Door::Models),
+        "/mem/put" => (Method::GET, Operation::Other, Door::MemoryPut),
         "/healthz" => (Method::GET, Operation::Other, Door::Health(health::What::Health)),
         "/readyz" => (Method::GET, Operation::Other, Door::Health(health::What::Ready)),
         "/metrics" => (Method::GET, Operation::Other, Door::Health(health::What::Metrics)),

@@ -12,6 +12,7 @@ pub mod health;
 mod http;
 mod intake;
 pub mod mcp;
+pub mod memory;
 mod models;
 mod pump;
 pub mod quic;

@@ -12,6 +12,7 @@ use prometheus::{Encoder, TextEncoder};
 use super::{admission, sessions, tls};
 use crate::clock;
 use crate::served::Served;
+use crate::trace::Traces;
 use crate::worker::Shared;
 
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -28,6 +29,9 @@ pub fn text(shared: &Shared) -> String {
     if let Some(side) = &shared.tls {
         tls::of_listeners(&mut page, side);
         tls::of_quic(&mut page, &shared.quic);
+    }
+    if let Some(traces) = &shared.traces {
+        spans(&mut page, traces);
     }
     if let Some(served) = shared.tables.peek() {
         models(&mut page, &served);
@@ -72,6 +76,18 @@ fn requests(page: &mut Page, tallies: &[&WorkerTally]) {
     page.histogram("atp_overhead_us", what, 1.0, tallies.iter().map(|tally| &tally.overhead_us));
 }
 
+fn spans(page: &mut Page, traces: &Traces) {
+    let mut count = |name: &'static str, what: &str, of: &Counter| page.counter(name, what, of.value());
+    count("atp_spans_recorded_total", "Spans of requests that ended.", &traces.recorded);
+    count("atp_spans_dropped_total", "Spans for which the queue had no room.", &traces.dropped);
+    count("atp_spans_exported_total", "Spans that the receiver took.", &traces.exported);
+    count(
+        "atp_spans_failed_total",
+        "Spans that the receiver refused or did not take in time.",
+        &traces.failed,
+    );
+}
+
 fn path(page: &mut Page, tallies: &[&WorkerTally]) {
     let mut count = |name: &'static str, what: &str, of: fn(&WorkerTally) -> &Counter| {
         page.counter(name, what, sum(tallies, of));
@@ -80,6 +96,10 @@ fn path(page: &mut Page, tallies: &[&WorkerTally]) {
     count("atp_retries_total", "Attempts after another failed or was slow.", |tally| &tally.retries);
     count("atp_retries_denied_total", "Retries the budget did not allow.", |tally| &tally.retries_denied);
     count("atp_escalations_total", "Attempts beside a slow one.", |tally| &tally.escalations);
+    count("atp_memory_calls_total", "Calls to the memory gateway.", |tally| &tally.memory_calls);
+    count("atp_memory_failures_total", "Calls to the memory gateway without an answer of use.", |tally| {
+        &tally.memory_failures
+    });
     count("atp_streams_broken_total", "Streams that ended with an error after their first byte.", |tally| {
         &tally.streams_broken
     });

@@ -10,6 +10,7 @@ pub mod discover;
 pub mod echo;
 mod grpc;
 mod ollama;
+pub mod memory;
 mod openai;
 mod places;
 mod pool;

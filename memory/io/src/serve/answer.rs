@@ -89,7 +89,7 @@ impl Fault {
             Fault::Denied(Denied::NoKey | Denied::UnknownKey) => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            Fault::Store(_) => {
+            Fault::Store(_) | Fault::Denied(Denied::NotReady) => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
             }
             _ => {}
@@ -110,6 +110,9 @@ impl Fault {
             }
             Fault::Denied(denied @ Denied::OtherTenant { .. }) => {
                 (StatusCode::FORBIDDEN, "permission_denied", denied.to_string())
+            }
+            Fault::Denied(denied @ Denied::NotReady) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "not_ready", denied.to_string())
             }
             Fault::Denied(denied) => (StatusCode::UNAUTHORIZED, "authentication_failed", denied.to_string()),
             Fault::TooLarge(why) => (StatusCode::PAYLOAD_TOO_LARGE, "too_large", why.clone()),

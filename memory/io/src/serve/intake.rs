@@ -78,6 +78,8 @@ pub struct SearchBody {
     pub q: String,
     pub namespace: Option<String>,
     pub limit: Option<u64>,
+    /// Of the answer before.
+    pub cursor: Option<String>,
 }
 
 /// Text, or a whole value, to be looked through.

@@ -18,7 +18,7 @@ use serde_json::value::RawValue;
 use super::Asked;
 use super::answer::{self, Answer, Fault};
 use super::intake::{self, SearchBody, Stored};
-use crate::store::reading::Item;
+use crate::store::reading::{Item, Matches, Question};
 use crate::store::writing::{Put, of_read};
 
 /// An item as it is answered.
@@ -189,7 +189,7 @@ pub async fn list(
 pub async fn search(asked: &Asked<'_>, body: Incoming) -> Result<Answer, Fault> {
     let (gateway, now) = (asked.gateway, asked.gateway.now());
     let body = intake::read(asked.headers, body).await?;
-    let SearchBody { q, namespace, limit } = intake::json(&body)?;
+    let SearchBody { q, namespace, limit, cursor } = intake::json(&body)?;
     let invalid = |why: String| Fault::Invalid(why);
     let namespace = namespace.as_deref().filter(|namespace| !namespace.is_empty());
     let namespace =
@@ -199,24 +199,35 @@ pub async fn search(asked: &Asked<'_>, body: Incoming) -> Result<Answer, Fault> 
         Some(Ok(limit)) if (1..=SEARCH_MAX).contains(&limit) => limit,
         Some(_) => return Err(invalid(format!("limit is a whole number from 1 to {SEARCH_MAX}"))),
     };
+    let skip = match cursor.map(|cursor| cursor.parse::<usize>()) {
+        None => 0,
+        Some(Ok(skip)) if skip <= SEARCH_DEPTH_MAX => skip,
+        Some(_) => return Err(invalid("cursor is what an answer to this search had as `cursor`".into())),
+    };
     let words = Words::of_text(&q);
     if words.total == 0 {
         return Err(invalid("q has no word to look for".into()));
     }
     gateway.watch(&asked.tenant, namespace.as_ref().map_or("", Namespace::as_str));
     let (tenant, within) = (asked.tenant.clone(), namespace.clone());
-    let found =
-        gateway.read(move |reading| reading.search(&tenant, &words, within.as_ref(), limit, now)).await?;
+    let found = gateway.read(move |reading| {
+        let question = Question { words: &words, namespace: within.as_ref(), skip, limit };
+        reading.search(&tenant, &question, now)
+    });
+    let Matches { items: found, has_more } = found.await?;
+    let next = skip + found.len();
+    let cursor = (has_more && next <= SEARCH_DEPTH_MAX).then(|| next.to_string());
     let namespace = namespace.map(|namespace| namespace.to_string()).unwrap_or_default();
     note(asked, EventKind::Search, namespace, found.len()).await?;
     let shown = found.iter().map(|(score, item)| Shown::at_place(item, Some(*score)));
     let results = shown.collect::<Result<Vec<_>, _>>()?;
-    answer::ok(&SearchAnswer { results })
+    answer::ok(&SearchAnswer { results, cursor })
 }
 
 #[derive(Serialize)]
 struct SearchAnswer<'a> {
     results: Vec<Shown<'a>>,
+    cursor: Option<String>,
 }
 
 /// Puts an event of many items into the queue. It says where, never what was asked or found.
@@ -253,5 +264,7 @@ fn precondition(headers: &HeaderMap) -> Result<Precondition, Fault> {
 }
 
 const SEARCH_DEFAULT: usize = 10;
-/// Who wants more asks in a narrower namespace.
+/// Of one page.
 const SEARCH_MAX: usize = 20;
+/// Results that all pages together reach: who has not found it by then asks for something else.
+const SEARCH_DEPTH_MAX: usize = 1000;

@@ -22,7 +22,7 @@ use self::answer::{Answer, Fault};
 use self::route::{Call, Unknown};
 use crate::clock;
 use crate::config::Config;
-use crate::identity::CLAIM;
+use crate::identity::{CLAIM, Denied};
 use crate::store::reading::Reading;
 use crate::store::{Fail, Store, StoreFault};
 use crate::telemetry::{self, Metrics};
@@ -72,7 +72,9 @@ async fn answer(gateway: &Gateway, call: Call, headers: &HeaderMap, body: Incomi
         _ => {}
     }
     let tenant = gateway.config.callers.identify(headers).map_err(|denied| {
-        gateway.metrics.unauthenticated.inc();
+        if denied != Denied::NotReady {
+            gateway.metrics.unauthenticated.inc();
+        }
         Fault::Denied(denied)
     })?;
     let asked = Asked { gateway, tenant, headers };

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::config::Tenants;
 
 struct Served {
     address: std::net::SocketAddr,
@@ -49,7 +50,12 @@ async fn start_in(folder: tempfile::TempDir, env: &'static [(&str, &str)], tenan
     let source = tenants.map(|text| Source { file: "t.yaml", content: text.as_bytes() });
     let env = |name: &str| env.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
     let listen = "127.0.0.1:0".parse().unwrap();
-    let config = Config::read(listen, folder.path().to_owned(), source.as_ref(), &env).unwrap();
+    let tenants = source.as_ref().map_or(Tenants::Undeclared, Tenants::Of);
+    let config = Config::read(listen, folder.path().to_owned(), tenants, &env).unwrap();
+    start_with(config, folder).await
+}
+
+async fn start_with(config: Config, folder: tempfile::TempDir) -> Served {
     let now = Arc::new(AtomicU64::new(1_000_000));
     let clock = Arc::clone(&now);
     // Order: relaxed. A test sets it between requests.
@@ -237,13 +243,38 @@ async fn tenants_see_their_own_and_nothing_of_each_other() {
 }
 
 #[tokio::test]
-async fn without_tenants_a_claim_to_be_one_is_refused_with_the_way_out() {
+async fn without_tenants_a_claim_says_nothing_and_the_answer_says_whose_memory_it_is() {
     let served = start(&[], None).await;
-    let claimed = served.call(Method::GET, "/v1/memory/n/k", &[("x-tenant-id", "acme")], "").await;
-    assert_eq!(claimed.code(), (403, "permission_denied".into()));
-    assert!(claimed.text.contains("--tenants FILE"), "{}", claimed.text);
-    let public = served.call(Method::GET, "/v1/memory/n/k", &[("x-tenant-id", "public")], "").await;
-    assert_eq!(public.status, 200);
+    let claim = [("x-tenant-id", "acme")];
+    let put = served.call(Method::PUT, "/v1/memory/n/k", &claim, r#"{"object":{"a":1}}"#).await;
+    assert_eq!((put.status, &put.headers["x-tenant-id"]), (200, &"public".parse().unwrap()));
+    let got = served.get("/v1/memory/n/k").await;
+    assert_eq!(
+        (&got.json()["object"], &got.headers["x-tenant-id"]),
+        (&json!({"a": 1}), &"public".parse().unwrap())
+    );
+}
+
+#[derive(Debug)]
+struct NotYet;
+
+impl crate::identity::Directory for NotYet {
+    fn find(&self, _: Option<&[u8; 32]>) -> Result<crate::identity::Found, crate::identity::Denied> {
+        Err(crate::identity::Denied::NotReady)
+    }
+}
+
+#[tokio::test]
+async fn while_nobody_knows_the_tenants_nobody_is_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let tenants = Tenants::Known(Arc::new(NotYet));
+    let config = Config::read(listen, folder.path().to_owned(), tenants, &|_| None).unwrap();
+    let served = start_with(config, folder).await;
+    let refused = served.get("/v1/memory/n/k").await;
+    assert_eq!(refused.code(), (503, "not_ready".into()));
+    assert_eq!(refused.headers["retry-after"], "1");
+    assert_eq!(served.get("/healthz").await.status, 200);
 }
 
 #[tokio::test]
@@ -264,9 +295,19 @@ async fn a_search_finds_words_within_a_namespace_best_first() {
     assert_eq!(found(json!({"q": "Blue", "namespace": "notes"})).await, ["notes/b", "notes/a"]);
     assert_eq!(found(json!({"q": "blue", "limit": 1})).await.len(), 1);
     assert_eq!(found(json!({"q": "nothing"})).await, [""; 0]);
-    for wrong in
-        [json!({"q": ""}), json!({"q": "a", "limit": 21}), json!({"q": "a", "namespace": "a.b"}), json!({})]
-    {
+    let first = served.post("/v1/memory/search", json!({"q": "blue", "limit": 2})).await.json();
+    assert_eq!(first["cursor"], "2");
+    assert_eq!(found(json!({"q": "blue", "limit": 2, "cursor": "2"})).await.len(), 1);
+    let last = served.post("/v1/memory/search", json!({"q": "blue", "limit": 3})).await.json();
+    assert_eq!(last["cursor"], Value::Null);
+    assert_eq!(found(json!({"q": "blue", "cursor": "1000"})).await.len(), 0, "the deepest there is");
+    for wrong in [
+        json!({"q": ""}),
+        json!({"q": "a", "limit": 21}),
+        json!({"q": "a", "cursor": "1001"}),
+        json!({"q": "a", "namespace": "a.b"}),
+        json!({}),
+    ] {
         assert_eq!(served.post("/v1/memory/search", wrong.clone()).await.status, 400, "{wrong}");
     }
 }

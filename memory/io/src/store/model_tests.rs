@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use redb::ReadableTableMetadata;
 use tempfile::TempDir;
 
+use super::reading::Question;
 use super::writing::{Put, Refused};
 use super::*;
 
@@ -177,10 +178,10 @@ impl Bench {
                     .filter(|(_, known)| known.words.contains(&word))
                     .map(|(path, _)| *path)
                     .collect();
-                let question = Words::of_text(text);
-                let found =
-                    self.store().read(|reading| reading.search(tenant, &question, None, 9, now)).unwrap();
-                let mut found: Vec<&str> = found.iter().map(|(_, item)| item.path.as_str()).collect();
+                let words = Words::of_text(text);
+                let question = Question { words: &words, namespace: None, skip: 0, limit: 9 };
+                let found = self.store().read(|reading| reading.search(tenant, &question, now)).unwrap();
+                let mut found: Vec<&str> = found.items.iter().map(|(_, item)| item.path.as_str()).collect();
                 found.sort_unstable();
                 prop_assert_eq!(found, expected);
             }

@@ -1,6 +1,7 @@
 //! One snapshot of the file. Reads never wait for a write, and never see half of one.
 
-use std::collections::{BTreeMap, HashMap};
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::ops::ControlFlow;
 
 use memory_core::audit::{self, Break, EventKind, Hash, Seal, Secret, Verifier};
@@ -64,6 +65,50 @@ pub struct EventFilter {
     /// Only those numbered below.
     pub before: Option<u64>,
     pub limit: usize,
+}
+
+/// What is searched for, and which of what is found is wanted.
+#[derive(Debug)]
+pub struct Question<'q> {
+    pub words: &'q Words,
+    pub namespace: Option<&'q Namespace>,
+    /// The best so many are left out: they were told before.
+    pub skip: usize,
+    pub limit: usize,
+}
+
+/// What a search found.
+#[derive(Debug, Default)]
+pub struct Matches {
+    pub items: Vec<(f64, Item)>,
+    pub has_more: bool,
+}
+
+struct WithWord {
+    /// Version; how often the word occurs, words of the item together.
+    items: Vec<(u64, (u32, u64))>,
+    count: u64,
+}
+
+/// The heavier first; of equal weight the newer.
+#[derive(Debug, PartialEq)]
+struct Ranked {
+    weight: f64,
+    version: u64,
+}
+
+impl Eq for Ranked {}
+
+impl Ord for Ranked {
+    fn cmp(&self, other: &Ranked) -> Ordering {
+        self.weight.total_cmp(&other.weight).then(self.version.cmp(&other.version))
+    }
+}
+
+impl PartialOrd for Ranked {
+    fn partial_cmp(&self, other: &Ranked) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 /// What reading a whole chain again found.
@@ -225,39 +270,24 @@ impl Reading {
         Ok(None)
     }
 
-    /// The items that a question's words say most about, the best first; at most `limit`, and fewer where
-    /// they are more than [`ANSWER_BYTES_MAX`].
-    pub fn search(
-        &self,
-        tenant: &str,
-        words: &Words,
-        namespace: Option<&Namespace>,
-        limit: usize,
-        now: Wall,
-    ) -> Result<Vec<(f64, Item)>, Fail> {
-        let Some(account) = self.account(tenant)? else { return Ok(Vec::new()) };
+    /// The items that a question's words say most about, the best first; fewer than asked for where they are
+    /// more than [`ANSWER_BYTES_MAX`].
+    pub fn search(&self, tenant: &str, question: &Question<'_>, now: Wall) -> Result<Matches, Fail> {
+        let Some(account) = self.account(tenant)? else { return Ok(Matches::default()) };
         let mut weights: HashMap<u64, f64> = HashMap::new();
-        for word in words.counts.keys().take(QUESTION_WORDS_MAX) {
-            let mut found = Vec::new();
-            let key = |version| (account.id, word.as_str(), version);
-            for row in self.words.range(key(0)..=key(u64::MAX))?.take(ITEMS_OF_WORD_MAX) {
-                let (key, value) = row?;
-                found.push((key.value().2, value.value()));
-            }
-            for (version, (occurs, item_words)) in &found {
-                let more = weight(account.corpus(), found.len() as u64, *occurs, *item_words);
+        for word in question.words.counts.keys().take(QUESTION_WORDS_MAX) {
+            let found = self.items_with(&account, word)?;
+            for (version, (occurs, item_words)) in &found.items {
+                let more = weight(account.corpus(), found.count, *occurs, *item_words);
                 *weights.entry(*version).or_default() += more;
             }
         }
-        let mut best: Vec<(u64, f64)> = weights.into_iter().collect();
-        // Of equal weight the newer first.
-        best.sort_unstable_by(|one, other| other.1.total_cmp(&one.1).then(other.0.cmp(&one.0)));
-        let folder = namespace.map(|namespace| format!("{namespace}/"));
-        let (mut items, mut bytes) = (Vec::new(), 0);
-        for (version, weight) in best {
-            if items.len() == limit {
-                break;
-            }
+        // A few of many are wanted: put in order no further than they are looked at.
+        let mut best: BinaryHeap<Ranked> =
+            weights.into_iter().map(|(version, weight)| Ranked { weight, version }).collect();
+        let folder = question.namespace.map(|namespace| format!("{namespace}/"));
+        let (mut matches, mut skipped, mut bytes) = (Matches::default(), 0, 0);
+        while let Some(Ranked { weight, version }) = best.pop() {
             let Some(path) = self.values.get((account.id, version))?.map(|row| row.value().0.to_owned())
             else {
                 continue;
@@ -270,13 +300,38 @@ impl Reading {
             if !entry.is_live(now) {
                 continue;
             }
+            if skipped < question.skip {
+                skipped += 1;
+                continue;
+            }
             bytes += row.value().5;
-            if !items.is_empty() && bytes > ANSWER_BYTES_MAX {
+            let is_full = matches.items.len() == question.limit;
+            if is_full || (!matches.items.is_empty() && bytes > ANSWER_BYTES_MAX) {
+                matches.has_more = true;
                 break;
             }
-            items.extend(self.item(account.id, entry)?.map(|item| (weight, item)));
+            matches.items.extend(self.item(account.id, entry)?.map(|item| (weight, item)));
         }
-        Ok(items)
+        Ok(matches)
+    }
+
+    /// The items that have a word, the newest [`ITEMS_OF_WORD_MAX`] of them; and how many have it in all,
+    /// which past that bound is what their share of the tenant's writes makes likely.
+    fn items_with(&self, account: &Account, word: &str) -> Result<WithWord, Fail> {
+        let mut items = Vec::new();
+        let mut oldest = 0;
+        for row in self.words.range((account.id, word, 0)..=(account.id, word, u64::MAX))?.rev() {
+            let (key, value) = row?;
+            if items.len() == ITEMS_OF_WORD_MAX {
+                let (span, all) = (account.chain.next.saturating_sub(oldest).max(1), account.chain.next);
+                let likely = (items.len() as u128 * u128::from(all)).div_ceil(u128::from(span));
+                let count = u64::try_from(likely).unwrap_or(u64::MAX).min(account.usage.items);
+                return Ok(WithWord { count: count.max(items.len() as u64), items });
+            }
+            oldest = key.value().2;
+            items.push((oldest, value.value()));
+        }
+        Ok(WithWord { count: items.len() as u64, items })
     }
 
     fn item(&self, id: u32, entry: Entry) -> Result<Option<Item>, Fail> {
@@ -372,5 +427,6 @@ const ROWS_MAX: usize = 10_000;
 pub const ANSWER_BYTES_MAX: u64 = 2 * 1024 * 1024;
 /// Words of a question that are looked for.
 pub const QUESTION_WORDS_MAX: usize = 16;
-/// Items that one word of a question may find: more say nothing any more.
-const ITEMS_OF_WORD_MAX: usize = 100_000;
+/// Items that one word of a question may find, the newest of them: one that most items have says little, and
+/// reading all of them would take longer than anybody waits.
+pub const ITEMS_OF_WORD_MAX: usize = 20_000;

@@ -11,8 +11,8 @@ use memory_core::search::Words;
 use memory_core::wall::Wall;
 use tempfile::TempDir;
 
-use super::reading::{EventFilter, Item, Page};
-use super::writing::{EVENTS_MAX, Put, Refused};
+use super::reading::{EventFilter, ITEMS_OF_WORD_MAX, Item, Page, Question};
+use super::writing::{EVENTS_MAX, Put, Refused, Writing};
 use super::*;
 
 const QUOTA: Quota = Quota { items_max: 1000, bytes_max: 1_000_000 };
@@ -59,8 +59,9 @@ fn list(store: &Store, namespace: &str, prefix: &str, after: Option<&str>, limit
 
 fn found(store: &Store, tenant: &str, question: &str, now: Wall) -> Vec<String> {
     let words = Words::of_text(question);
-    let items = store.read(|reading| reading.search(tenant, &words, None, 10, now)).unwrap();
-    items.into_iter().map(|(_, item): (f64, Item)| item.path).collect()
+    let question = Question { words: &words, namespace: None, skip: 0, limit: 10 };
+    let found = store.read(|reading| reading.search(tenant, &question, now)).unwrap();
+    found.items.into_iter().map(|(_, item): (f64, Item)| item.path).collect()
 }
 
 #[test]
@@ -343,4 +344,34 @@ fn the_file_counts_as_closed_when_the_last_handle_is_gone_and_it_can_be_opened_a
     drop(other);
     assert_eq!(closed.try_recv(), Err(oneshot::error::TryRecvError::Closed));
     open_in(&folder);
+}
+
+#[test]
+fn a_word_of_more_items_than_are_read_finds_the_newest_and_says_little() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open_in(&folder);
+    let all = ITEMS_OF_WORD_MAX + 1;
+    let quota = Quota { items_max: all as u64, bytes_max: 10_000_000 };
+    let work = |writing: &mut Writing<'_>| {
+        for at in 0..all {
+            let text = if at == 1 { r#"{"a":"common rare"}"# } else { r#"{"a":"common"}"# };
+            let put = Put { quota, ..asked("acme", &format!("n/k{at}"), text) };
+            writing.put(&put, NOW)?.unwrap();
+        }
+        Ok(())
+    };
+    store.write(work).unwrap();
+    let words = Words::of_text("common");
+    let ask = |words: &Words, skip, limit| {
+        let question = Question { words, namespace: None, skip, limit };
+        store.read(|reading| reading.search("acme", &question, NOW)).unwrap()
+    };
+    let found = ask(&words, 0, all);
+    assert_eq!((found.items.len(), found.has_more), (ITEMS_OF_WORD_MAX, false));
+    assert!(found.items.iter().all(|(_, item)| item.path != "n/k0"), "the oldest is not read");
+    let first = ask(&Words::of_text("common rare"), 0, 1);
+    assert_eq!((&*first.items[0].1.path, first.has_more), ("n/k1", true));
+    let page: Vec<String> = ask(&words, 3, 2).items.into_iter().map(|(_, item)| item.path).collect();
+    let whole: Vec<&String> = found.items[3..5].iter().map(|(_, item)| &item.path).collect();
+    assert_eq!(page.iter().collect::<Vec<_>>(), whole, "pages go on where the one before ended");
 }

@@ -6,6 +6,7 @@
 //! is a JSON string in either dialect. Only [`prompt_text`] makes plain text, for what has to look at it.
 
 mod cluster;
+pub mod context;
 pub mod lines;
 
 #[cfg(test)]
@@ -21,13 +22,20 @@ use super::scan::Head;
 
 /// The OpenAI chat request for an upstream that calls the model `model_json` (a JSON string, quotes
 /// included): one user message with the caller's prompt, streamed, with usage; `max_tokens` where the caller
-/// sent it.
-pub fn for_upstream(body: &Rope, head: &Head, model_json: &Bytes) -> Rope {
+/// sent it. `context`: what is put before the prompt ([`context::Context::finish`]), or nothing.
+pub fn for_upstream(body: &Rope, head: &Head, context: &Bytes, model_json: &Bytes) -> Rope {
     let mut out = Rope::new();
     out.push(Bytes::from_static(br#"{"model":"#));
     out.push(model_json.clone());
     out.push(Bytes::from_static(br#","messages":[{"role":"user","content":"#));
-    body.share(prompt_span(head), &mut out);
+    let prompt = prompt_span(head);
+    if context.is_empty() {
+        body.share(prompt, &mut out);
+    } else {
+        out.push(Bytes::from_static(b"\""));
+        out.push(context.clone());
+        body.share(Span { start: prompt.start + 1, ..prompt }, &mut out);
+    }
     out.push(Bytes::from_static(br#"}],"stream":true,"stream_options":{"include_usage":true}"#));
     match head.max_tokens {
         Some(count) => {

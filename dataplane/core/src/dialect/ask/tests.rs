@@ -28,7 +28,7 @@ fn asked(body: &str, cuts: &[usize]) -> (Value, String) {
         from = cut;
     }
     let mut sent = Vec::new();
-    for_upstream(&rope, &head, &Bytes::from_static(b"\"up\""))
+    for_upstream(&rope, &head, &Bytes::new(), &Bytes::from_static(b"\"up\""))
         .iter()
         .for_each(|piece| sent.extend_from_slice(piece));
     let mut prompt = Vec::new();
@@ -50,6 +50,22 @@ fn an_ask_becomes_one_user_message_streamed_with_usage() {
     }
     let (sent, _) = asked(r#"{"max_tokens":50.0,"prompt":"p"}"#, &[]);
     assert_eq!(sent["max_tokens"], 50);
+}
+
+#[test]
+fn context_is_put_before_the_prompt_within_the_same_message() {
+    let body = r#"{"prompt":"say \"h\u00ed\""}"#;
+    let head = scan(Profile::Ask, body.as_bytes()).unwrap();
+    let mut rope = Rope::new();
+    rope.push(Bytes::from_static(body.as_bytes()));
+    let mut context = context::Context::default();
+    context.add("n/k", "{\"a\":1}");
+    let mut sent = Vec::new();
+    for_upstream(&rope, &head, &context.finish(), &Bytes::from_static(b"\"up\""))
+        .iter()
+        .for_each(|piece| sent.extend_from_slice(piece));
+    let sent: Value = serde_json::from_slice(&sent).unwrap();
+    assert_eq!(sent["messages"][0]["content"], "Context n/k:\n{\"a\":1}\n\nsay \"hí\"");
 }
 
 #[test]

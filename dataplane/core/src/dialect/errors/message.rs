@@ -93,6 +93,17 @@ fn request(fault: Fault, context: &Context<'_>, text: &mut impl Write) -> Result
         Kind::PromptTooLarge { limit } => {
             write!(text, "The prompt is longer than {limit} characters. Shorten it.")
         }
+        Kind::ContextTooLarge { limit } => {
+            write!(text, "What `context_refs` names is larger than {limit} bytes together. Name less of it.")
+        }
+        Kind::MemoryAway => text.write_str(
+            "The memory gateway did not answer, so the context that was asked for is missing. Try again, or \
+             ask without it.",
+        ),
+        Kind::MemoryRefused => text.write_str(
+            "The memory gateway did not take this caller for the tenant it is here. The operator has to \
+             check that it knows the same tenants.",
+        ),
         Kind::BodyTimeout => {
             text.write_str("The request body did not arrive in time. Send it again, faster.")
         }

@@ -94,9 +94,13 @@ pub fn frame_code(fault: Fault) -> Code {
         Kind::Preempted => Code::Preempt,
         Kind::Draining => Code::Draining,
         Kind::AllTripped => Code::Circuit,
-        Kind::NotReady | Kind::Absent | Kind::Connect | Kind::ConnectTimeout | Kind::Tls | Kind::Refused => {
-            Code::AgentDown
-        }
+        Kind::MemoryAway
+        | Kind::Absent
+        | Kind::NotReady
+        | Kind::Connect
+        | Kind::ConnectTimeout
+        | Kind::Tls
+        | Kind::Refused => Code::AgentDown,
         Kind::TooLate { .. }
         | Kind::DeadlineExceeded
         | Kind::FirstTokenTimeout
@@ -138,6 +142,7 @@ fn param(fault: Fault) -> Option<&'static str> {
     match fault.kind {
         Kind::InvalidField(key, _) => Some(key),
         Kind::PromptTooLarge { .. } => Some("prompt"),
+        Kind::ContextTooLarge { .. } => Some("context_refs"),
         Kind::ModelUnknown => Some("model"),
         Kind::Malformed(Malformed {
             what:

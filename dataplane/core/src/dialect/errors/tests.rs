@@ -23,6 +23,7 @@ fn faults() -> Vec<Fault> {
         Kind::InvalidField("quality", "`fast`, `balanced` or `high`"),
         Kind::BodyTooLarge { limit: 7 },
         Kind::PromptTooLarge { limit: 6000 },
+        Kind::ContextTooLarge { limit: 7 },
         Kind::BodyTimeout,
         Kind::BodyEncoded,
         Kind::KeyMissing,
@@ -36,6 +37,8 @@ fn faults() -> Vec<Fault> {
         Kind::SlowClient,
     ];
     let proxy = [
+        Kind::MemoryAway,
+        Kind::MemoryRefused,
         Kind::NoPermit,
         Kind::TooLate { wait_s: 7 },
         Kind::WindowFull(Whose::Tenant, Axis::Tokens),

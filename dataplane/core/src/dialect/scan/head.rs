@@ -92,6 +92,8 @@ pub struct Asked {
     pub session: Inline<100>,
     /// Elements of `context_refs`.
     pub context_refs: u64,
+    /// Where they stand, brackets included.
+    pub context_at: Option<Span>,
 }
 
 impl Asked {
@@ -108,6 +110,7 @@ impl Default for Asked {
             task_type: Inline::EMPTY,
             session: Inline::EMPTY,
             context_refs: 0,
+            context_at: None,
         }
     }
 }

@@ -184,7 +184,10 @@ impl Visitor for Reader {
     fn skipped(&mut self, shape: Shape, span: Span, items: u64) -> Result<(), Fault> {
         match (self.key, shape) {
             (Key::Tools, Shape::Array) => self.head.has_tools = items > 0,
-            (Key::ContextRefs, Shape::Array) => self.head.ask.context_refs = items,
+            (Key::ContextRefs, Shape::Array) => {
+                self.head.ask.context_refs = items;
+                self.head.ask.context_at = Some(span);
+            }
             (Key::Messages | Key::Prompt | Key::Input, Shape::Array) if self.head.profile != Profile::Ask => {
                 self.head.content = Some(span);
                 self.head.items = items;

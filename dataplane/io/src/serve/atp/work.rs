@@ -169,7 +169,7 @@ async fn answer(job: Job, outbox: &Outbox, telling: &mut Telling) -> Result<Done
     let mut exchange = Exchange::new(plan, terms, job.at);
     let body = |offer: &OfferRow| match is_chat {
         true => splice::for_upstream(&request.body, &head, &offer.upstream_json),
-        false => ask::for_upstream(&request.body, &within_cost(&head, offer), &offer.upstream_json),
+        false => ask::for_upstream(&request.body, &within_cost(&head, offer), &Bytes::new(), &offer.upstream_json),
     };
     let order = Order {
         shared: attempt::Shared { worker, held: &job.held, claim: &claim, drop_usage: !head.wants_usage() },
@@ -269,6 +269,10 @@ fn claim(job: &Job, request: &Request, total: Duration) -> Result<Claim, Fault> 
     };
     let mut claim = Claim::new(&job.worker, &job.held, job.tenant, &envelope, asked)?;
     claim.also.clone_from(&job.also);
+    claim.trace = job.worker.trace(&HeaderMap::new(), Operation::Session, job.at);
+    if let (Some(trace), Some(model)) = (&claim.trace, head.model_name()) {
+        trace.set_model(model);
+    }
     Ok(claim)
 }
 
