@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 
 use super::{Traces, otlp};
@@ -37,7 +38,13 @@ pub async fn run(shared: Arc<Shared>, traces: Arc<Traces>) {
                 break;
             }
             let count = spans.len() as u64;
-            match timeout(wait, send(&channel, export, spans)).await {
+            let mut until = shared.phases();
+            let sent = tokio::select! {
+                sent = timeout(wait, send(&channel, export, spans)) => sent.map_err(|_| ()),
+                // The process ends, and does not wait for a receiver that hangs.
+                () = closed(&mut until), if !is_closing => Err(()),
+            };
+            match sent {
                 Ok(Ok(rejected)) => {
                     let rejected = rejected.min(count);
                     traces.exported.add(count - rejected);
@@ -62,6 +69,12 @@ pub async fn run(shared: Arc<Shared>, traces: Arc<Traces>) {
             return;
         }
     }
+}
+
+/// Until a last moment after this data plane began to close.
+async fn closed(phases: &mut watch::Receiver<Phase>) {
+    let _ = phases.wait_for(|phase| *phase >= Phase::Closing).await;
+    sleep(LAST_WAIT).await;
 }
 
 /// Until it is time, or there is a batch.
