@@ -10,9 +10,11 @@ import os
 import threading
 from concurrent import futures
 
-import grpc
+# Before grpc, which takes the folder of this script off the path.
 import kit
 from kit import check
+
+import grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as service
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as stubs
 from opentelemetry.proto.trace.v1 import trace_pb2 as trace
