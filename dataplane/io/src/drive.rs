@@ -62,8 +62,7 @@ pub async fn drive(
     retries.on_request(held.table.route(exchange.plan().route).retry.budget);
     let _dispatch = shared.claim.trace.as_ref().map(|trace| trace.dispatching(exchange.plan().offers.len()));
     let mut slots = Slots { first: pin!(None), second: None };
-    let mut won: Option<Begun> = None;
-    let mut escalations = 0;
+    let (mut won, mut escalations): (Option<Begun>, _) = (None, 0);
     let mut closing = pin!(closing(worker, order.is_apart));
     let mut timer = pin!(sleep_until(clock::instant(exchange.deadline())));
     loop {

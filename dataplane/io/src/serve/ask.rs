@@ -88,7 +88,6 @@ async fn begin(arrived: Arrived, telling: &mut Telling) -> Result<Response<Answe
     let name = head.model_name().ok_or(Fault::client(Kind::ModelUnknown))?;
     telling.set_model(name);
     trace.iter().for_each(|trace| trace.set_model(name));
-    let name = Some(name).filter(|name| !name.is_empty());
     let (route, plan) = decide(&worker, &held, tenant, name, &head, trace.as_ref())
         .inspect_err(|fault| telling.on_fault(*fault, &held.table, tenant))?;
     let whose = (&headers, held.table.tenant(tenant).name.as_str());
@@ -162,11 +161,12 @@ fn decide(
     worker: &Worker,
     held: &Hold,
     tenant: TenantId,
-    name: Option<&str>,
+    name: &str,
     head: &Head,
     trace: Option<&Trace>,
 ) -> Result<(RouteId, Plan), Fault> {
     let began = trace.map(|_| clock::now());
+    let name = Some(name).filter(|name| !name.is_empty());
     let task_type = head.ask.task_type.as_str().filter(|task| !task.is_empty());
     let route = held.table.find(name, task_type, tenant)?;
     let plan = route::plan(&held.table, route, &wish(head, worker.shared.config.explore), worker.random())?;
