@@ -13,7 +13,7 @@ use memory_io::app::StartFault;
 use memory_io::config::Tenants;
 use memory_io::identity::{Denied, Directory, Found};
 use memory_io::{Bound, Config};
-use proto_core::model::{Endpoint, Scheme};
+use proto_core::model::Endpoint;
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle};
 
@@ -59,8 +59,8 @@ impl Ready {
             address if address.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
             address => address,
         };
-        let (port, base_path) = (self.address.port(), "".into());
-        Endpoint { scheme: Scheme::Http, host: host.to_string().into(), port, base_path }
+        Endpoint::parse(&format!("http://{}", SocketAddr::new(host, self.address.port())))
+            .expect("an address of ours is one")
     }
 
     pub fn start(self, callers: Callers) -> Serving {

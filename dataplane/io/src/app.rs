@@ -74,7 +74,9 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
     let secured = config.tls.as_ref().map(secure).transpose()?.flatten();
     let memory = config.memory.endpoint().map(|gateway| Memory::build(&gateway, config.workers));
     let memory = memory.transpose().map_err(|error| StartError(format!("memory.url: {error}")))?;
-    let shared = Arc::new(Shared::new(config, secured, memory));
+    let mut shared = Shared::new(config, secured);
+    shared.memory = memory;
+    let shared = Arc::new(shared);
     let (busy, idle) = mpsc::channel(1);
     let mut http = Vec::new();
     let mut sockets: Vec<Sockets> = (0..shared.tallies.len()).map(|_| Vec::new()).collect();

@@ -401,8 +401,18 @@ const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const PORT: u16 = 7443;
 const ADMIN_PORT: u16 = 7445;
 const LISTEN: &[&str] = &["http", "also", "admin", "probes", "metrics", "cleartext"];
-const KNOWN_LOCAL: &[&str] =
-    &["listen", "tls", "workers", "node", "data_dir", "limits", "drain", "explore_permille", "dns_servers", "memory"];
+const KNOWN_LOCAL: &[&str] = &[
+    "listen",
+    "tls",
+    "workers",
+    "node",
+    "data_dir",
+    "limits",
+    "drain",
+    "explore_permille",
+    "dns_servers",
+    "memory",
+];
 const KNOWN: &[&str] = &[
     "listen",
     "tls",

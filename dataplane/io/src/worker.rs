@@ -86,7 +86,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub fn new(config: Config, tls: Option<Arc<ServerSide>>, memory: Option<Memory>) -> Shared {
+    pub fn new(config: Config, tls: Option<Arc<ServerSide>>) -> Shared {
         let tallies = (0..config.workers).map(|_| Arc::default()).collect();
         // A worker that could not hold a few of the largest bodies would refuse them while it is idle.
         let bytes_min = config.limits.body_bytes.saturating_mul(BODIES_MIN);
@@ -108,7 +108,7 @@ impl Shared {
             lines: Lines::default(),
             names,
             traces,
-            memory,
+            memory: None,
             learned: Learned::new(),
             callers: callers.map(Callers::new),
             tallies,

@@ -1,6 +1,6 @@
 //! Where the memory gateway is, if there is one.
 
-use proto_core::model::{Endpoint, Scheme};
+use proto_core::model::{Discovery, Endpoint, Scheme};
 use proto_core::parse::environment::{Row, Variable, flag};
 use proto_core::parse::{Fields, Mistake};
 
@@ -18,7 +18,7 @@ impl Memory {
     pub fn file(&mut self, fields: &Fields<'_>) {
         let memory = fields.optional("memory").and_then(|field| field.fields(&["url"]));
         let url = memory.as_ref().and_then(|memory| memory.required("url"));
-        if let Some(endpoint) = url.and_then(|url| url.parsed(Endpoint::parse)) {
+        if let Some(endpoint) = url.and_then(|url| url.parsed(endpoint)) {
             self.gateway = Some(endpoint);
         }
     }
@@ -46,7 +46,15 @@ impl Memory {
 
 /// Where the gateway listens by default.
 fn local() -> Endpoint {
-    Endpoint { scheme: Scheme::Http, host: "127.0.0.1".into(), port: 8080, base_path: "".into() }
+    endpoint("http://127.0.0.1:8080").expect("it is an address")
+}
+
+fn endpoint(url: &str) -> Result<Endpoint, &'static str> {
+    let endpoint = Endpoint::parse(url)?;
+    match endpoint.discovery {
+        Discovery::None => Ok(endpoint),
+        _ => Err("starts with neither http:// nor https://, as a memory gateway's address does"),
+    }
 }
 
 /// Over the file.
@@ -54,7 +62,7 @@ pub(super) const VARIABLES: &[Variable<Memory>] = &[
     Variable {
         row: Row::new("MEMORY_GATEWAY_URL", "", "the memory gateway: memory.url"),
         take: |memory, text| {
-            memory.gateway = Some(Endpoint::parse(text)?);
+            memory.gateway = Some(endpoint(text)?);
             Ok(())
         },
     },
@@ -74,10 +82,10 @@ mod tests {
     const FEATURE: &str = "FEATURE_WIRE_MEMORY";
 
     fn read(env: &[(&str, &str)], allowed: bool) -> Result<Memory, Vec<String>> {
-        let (mut memory, mut mistakes) = (Memory::default(), Vec::new());
+        let mut memory = Memory::default();
         let look =
             |name: &str| env.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).into());
-        memory.environment(&look, &mut mistakes);
+        let mut mistakes = take_all(VARIABLES, &look, &mut memory);
         memory.check_cleartext(allowed, &mut mistakes);
         let told = mistakes.iter().map(ToString::to_string).collect::<Vec<_>>();
         if told.is_empty() { Ok(memory) } else { Err(told) }

@@ -140,11 +140,7 @@ async fn open(
             let telling = Telling::new(Dialect::OpenAi, &arrived.request_id).about_path(path);
             refused(&arrived.peer, &telling, Fault::client(Kind::PathUnknown))
         }
-        Door::MemoryPut => {
-            let telling = Telling::new(Dialect::Ask, &arrived.request_id).about_path(path);
-            let told = memory::demonstrate(&arrived, uri).await;
-            told.unwrap_or_else(|fault| refused(&arrived.peer, &telling, fault))
-        }
+        Door::MemoryPut => memory::serve(&arrived, uri).await,
         Door::Health(what) => health::answer(&arrived.peer.worker.shared, what).await,
         Door::Wrong(fault) => {
             let telling = Telling::new(Dialect::OpenAi, &arrived.request_id).about_path(path);

@@ -16,10 +16,11 @@ use serde_json::value::RawValue;
 
 use super::answer::AnswerBody;
 use super::headers::X_API_KEY;
-use super::http::{Arrived, held, identify};
+use super::http::{Arrived, held, identify, refused};
 use super::intake::Intake;
 use crate::clock;
 use crate::upstream::memory::{Ask, Memory, Whose};
+use crate::words::{Dialect, Telling};
 use crate::worker::Worker;
 
 /// What an ask gets of what it named.
@@ -155,7 +156,13 @@ pub fn encoded(place: &str) -> String {
 }
 
 /// `GET /mem/put`: puts one small item, and says how that went.
-pub async fn demonstrate(arrived: &Arrived, uri: &Uri) -> Result<Response<AnswerBody>, Fault> {
+pub async fn serve(arrived: &Arrived, uri: &Uri) -> Response<AnswerBody> {
+    let telling = Telling::new(Dialect::Ask, &arrived.request_id).about_path(uri.path());
+    let told = demonstrate(arrived, uri).await;
+    told.unwrap_or_else(|fault| refused(&arrived.peer, &telling, fault))
+}
+
+async fn demonstrate(arrived: &Arrived, uri: &Uri) -> Result<Response<AnswerBody>, Fault> {
     let worker = &arrived.peer.worker;
     let held = held(&arrived.peer)?;
     let tenant = identify(&held.table, &arrived.headers, &arrived.peer)?;

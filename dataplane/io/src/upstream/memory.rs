@@ -21,6 +21,7 @@ use tokio::time::timeout;
 
 use super::body::RopeBody;
 use super::connect::{Connected, Connector};
+use super::server::Versions;
 use super::{Unusable, tls};
 use crate::clock;
 use crate::serve::headers::number;
@@ -91,7 +92,7 @@ impl Memory {
         let authority = HeaderValue::try_from(authority)
             .map_err(|_| Unusable("the memory gateway's address makes no header".into()))?;
         let idle = (0..workers).map(|_| ArrayQueue::new(IDLE_MAX)).collect();
-        let (connector, base) = (Connector::new(endpoint, tls)?, endpoint.base_path.clone());
+        let (connector, base) = (Connector::new(endpoint, tls, Versions::Any)?, endpoint.base_path.clone());
         Ok(Memory { connector, authority, origin, base, idle })
     }
 
@@ -131,7 +132,7 @@ impl Memory {
                 }
             }
         }
-        let mut connection = Box::pin(self.connector.connect()).await.map_err(|_| Miss::Away)?;
+        let mut connection = Box::pin(self.connector.connect(None)).await.map_err(|_| Miss::Away)?;
         let request = self.request(whose, ask, &connection).ok_or(Miss::Away)?;
         let told = send(&mut connection, request, ask.bytes_max).await?;
         // A full queue drops it, which closes it.

@@ -111,8 +111,7 @@ async fn changes(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_two_threads_nothing_leaks_and_nobody_waits_for_ever() {
-    let shared =
-        Arc::new(Shared::new(Config::local(PathBuf::new(), Origin::File(PathBuf::new())), None, None));
+    let shared = Arc::new(Shared::new(Config::local(PathBuf::new(), Origin::File(PathBuf::new())), None));
     let (mut registry, tables) = (Registry::new(1), Arc::new(Tables::new()));
     let snapshot = registry.bind(0, 1, table(&limits("max_parallel: 2"), &["m", "n"]));
     let queue = Arc::new(Queue::new(Arc::clone(&snapshot.adapters[0])));

@@ -169,7 +169,9 @@ async fn answer(job: Job, outbox: &Outbox, telling: &mut Telling) -> Result<Done
     let mut exchange = Exchange::new(plan, terms, job.at);
     let body = |offer: &OfferRow| match is_chat {
         true => splice::for_upstream(&request.body, &head, &offer.upstream_json),
-        false => ask::for_upstream(&request.body, &within_cost(&head, offer), &Bytes::new(), &offer.upstream_json),
+        false => {
+            ask::for_upstream(&request.body, &within_cost(&head, offer), &Bytes::new(), &offer.upstream_json)
+        }
     };
     let order = Order {
         shared: attempt::Shared { worker, held: &job.held, claim: &claim, drop_usage: !head.wants_usage() },
