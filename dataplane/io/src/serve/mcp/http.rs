@@ -63,7 +63,7 @@ fn is_of_another_origin(headers: &HeaderMap, authority: Option<&str>) -> bool {
 }
 
 async fn take(arrived: Arrived, is_get: bool) -> Result<Response<AnswerBody>, Fault> {
-    let Arrived { peer, headers, body, at, request_id } = arrived;
+    let Arrived { peer, headers, body, at, request_id, .. } = arrived;
     let held = held(&peer)?;
     let tenant = identify(&held.table, &headers, &peer)?;
     if is_get {
