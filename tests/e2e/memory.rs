@@ -248,6 +248,38 @@ async fn context_up_to_its_bound_is_sent_and_past_it_refused() {
     }
 }
 
+/// A tool called over MCP; the object it answers with.
+async fn called(caller: &Caller, tool: &str, arguments: Value) -> Value {
+    let params = json!({"name": tool, "arguments": arguments});
+    let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params});
+    let caller = caller.with("content-type", "application/json");
+    let caller = caller.with("accept", "application/json, text/event-stream");
+    let answer = caller.with("mcp-protocol-version", "2025-06-18").post("/mcp", call.to_string()).await;
+    answer.json()["result"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_memory_is_three_tools_and_each_caller_finds_its_own() {
+    let folder = Folder::new();
+    let up = Atp::up(&folder).await;
+    up.apply(&folder, &[tenant("acme", "acme-key"), tenant("other", "other-key")].concat()).await;
+    let caller = Caller::new(up.clients);
+    until("tenants", async || caller.chat("echo").await.status == 401).await;
+    let (acme, other) = (caller.with_key("acme-key"), caller.with_key("other-key"));
+    let object = json!({"text": "blue"});
+    let place = json!({"namespace": "tenant/acme", "key": "s1"});
+    let put = json!({"namespace": "tenant/acme", "key": "s1", "object": object, "ttl_seconds": 60});
+    assert_eq!(called(&acme, "putMemory", put).await["isError"].as_bool().unwrap_or(false), false);
+    let got = called(&acme, "getMemory", place.clone()).await;
+    assert_eq!(got["structuredContent"]["object"], object, "{got}");
+    let listed = called(&acme, "listMemory", json!({"namespace": "tenant/acme"})).await;
+    assert_eq!(listed["structuredContent"]["keys"], json!(["s1"]), "{listed}");
+    let nothing = called(&other, "getMemory", place).await;
+    assert!(!nothing.to_string().contains("blue") && nothing.to_string().contains("not_found"), "{nothing}");
+    let wrong = called(&acme, "putMemory", json!({"namespace": "n"})).await;
+    assert_eq!(wrong["isError"], true, "{wrong}");
+}
+
 const WRITES: usize = 10_000;
 /// As many as one commit takes.
 const WRITERS: usize = 64;

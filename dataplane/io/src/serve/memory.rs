@@ -47,17 +47,21 @@ impl Fetched {
 }
 
 /// On whose behalf: the tenant, with the key it sent.
-pub fn whose<'a>(headers: &HeaderMap, tenant: &'a str) -> Whose<'a> {
+fn whose<'a>(headers: &HeaderMap, tenant: &'a str) -> Whose<'a> {
+    Whose { tenant, key: key(headers) }
+}
+
+/// The key a caller sent, as the gateway wants it.
+pub fn key(headers: &HeaderMap) -> Option<HeaderValue> {
     let key = headers.get(AUTHORIZATION).or_else(|| headers.get(X_API_KEY));
-    let key = key.and_then(|value| {
+    key.and_then(|value| {
         let value = value.as_bytes();
         let is_bearer = value.len() > 7 && value[..7].eq_ignore_ascii_case(b"bearer ");
         let key = if is_bearer { value[7..].trim_ascii() } else { value };
         let mut key = HeaderValue::from_bytes(&[b"Bearer ", key].concat()).ok()?;
         key.set_sensitive(true);
         Some(key)
-    });
-    Whose { tenant, key }
+    })
 }
 
 /// Fetches what `context_refs` names, in its order; nothing where it names nothing, or no gateway is set up.

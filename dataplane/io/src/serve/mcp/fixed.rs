@@ -9,6 +9,7 @@ use dataplane_core::dialect::models::{Listed, write_list};
 use dataplane_core::table::TenantId;
 use http::HeaderValue;
 
+use super::memory;
 use crate::served::Hold;
 use crate::worker::Worker;
 
@@ -16,6 +17,8 @@ use crate::worker::Worker;
 pub struct Handler {
     pub tool: Fixed,
     pub handle: fn(Called) -> Handling,
+    /// There is such a tool only where a memory gateway is.
+    pub needs_memory: bool,
 }
 
 /// One call.
@@ -25,6 +28,8 @@ pub struct Called {
     pub held: Hold,
     /// Whose call it is. Tools must not show one tenant what is another's.
     pub tenant: TenantId,
+    /// What it showed, for the memory gateway.
+    pub key: Option<HeaderValue>,
     /// A JSON object, unread.
     pub arguments: Box<str>,
     pub request_id: HeaderValue,
@@ -34,7 +39,12 @@ pub struct Called {
 pub type Handling = Pin<Box<dyn Future<Output = Result<String, String>> + Send>>;
 
 /// In the order they are listed.
-pub const TOOLS: &[Handler] = &[Handler { tool: MODELS, handle: models }];
+pub const TOOLS: &[Handler] = &[
+    Handler { tool: MODELS, handle: models, needs_memory: false },
+    Handler { tool: memory::PUT, handle: memory::put, needs_memory: true },
+    Handler { tool: memory::GET, handle: memory::get, needs_memory: true },
+    Handler { tool: memory::LIST, handle: memory::list, needs_memory: true },
+];
 
 const MODELS: Fixed = Fixed {
     name: "models.list",

@@ -28,6 +28,7 @@ use crate::serve::answer::AnswerBody;
 use crate::serve::headers::{X_ACCEL_BUFFERING, X_REQUEST_ID, number};
 use crate::serve::http::{Arrived, held, identify};
 use crate::serve::intake;
+use crate::serve::memory;
 use crate::serve::pump;
 use crate::served::Hold;
 use crate::words::{Dialect, Telling};
@@ -235,6 +236,7 @@ impl Post<'_> {
             worker: Arc::clone(&self.peer.worker),
             held: Arc::clone(self.held),
             tenant: self.tenant,
+            key: memory::key(self.headers),
             arguments: tool.arguments.map_or("{}", |arguments| arguments.get()).into(),
             request_id: self.request_id.clone(),
         });

@@ -18,7 +18,8 @@ pub fn listing<'s>(shared: &Shared, served: &'s Served) -> Listing<'s> {
     kinds.sort_unstable();
     kinds.dedup();
     adapters.retain(|(at, _)| is_well(shared, served, *at));
-    let fixed = fixed::TOOLS.iter().map(|handler| handler.tool).collect();
+    let fixed = fixed::TOOLS.iter().filter(|handler| shared.memory.is_some() || !handler.needs_memory);
+    let fixed = fixed.map(|handler| handler.tool).collect();
     Listing { fixed, adapters: adapters.into_iter().map(|(_, tool)| tool).collect(), kinds }
 }
 

@@ -16,6 +16,7 @@ mod fixed;
 mod http;
 mod listen;
 mod listing;
+mod memory;
 pub mod socket;
 
 pub use self::calls::Calls;

@@ -22,6 +22,7 @@ use super::listing::{self, Target};
 use crate::clock;
 use crate::serve::atp::Caller;
 use crate::serve::atp::link::Outbound;
+use crate::serve::memory;
 
 /// The reader's end of a connection that speaks it.
 pub struct Tools {
@@ -200,7 +201,8 @@ impl Desk {
         let task = match (&target, listing::completion(&target, call.arguments)) {
             (Target::Fixed(handler), _) => {
                 let arguments = call.arguments.map_or("{}", |arguments| arguments.get()).into();
-                let called = Called { worker, held: Arc::clone(&held), tenant, arguments, request_id };
+                let (held, key) = (Arc::clone(&held), memory::key(&self.caller.headers));
+                let called = Called { worker, held, tenant, key, arguments, request_id };
                 self.start(id, |task| handled(handler, called, task))
             }
             (_, Some(Ok(completion))) => {
