@@ -46,6 +46,16 @@ pub(crate) async fn answer(shared: &Shared, asked: &Asked<'_>, wire: &mut Wire<'
         ("POST", "/completions") => {
             return scripted(shared, asked, Endpoint::Text(Form::Completion), wire).await;
         }
+        ("POST", "/messages") => {
+            return scripted(shared, asked, Endpoint::Text(Form::Message), wire).await;
+        }
+        ("POST", "/messages/count_tokens") => {
+            let tokens = Ask::read(&asked.body).map(|ask| ask.prompt_tokens());
+            match tokens {
+                Ok(tokens) => json(wire, 200, format!("{{\"input_tokens\":{tokens}}}").as_bytes()).await,
+                Err(why) => json(wire, 400, &render::refusal(Form::Message, 400, &why)).await,
+            }
+        }
         ("POST", "/embeddings") => return scripted(shared, asked, Endpoint::Embeddings, wire).await,
         ("GET", "/models") => json(wire, 200, &render::models(&shared.config.models)).await,
         ("GET", "/health") => json(wire, 200, b"{\"status\":\"ok\"}").await,
@@ -72,6 +82,16 @@ enum Endpoint {
     Embeddings,
 }
 
+impl Endpoint {
+    /// Whose dialect its errors are in.
+    fn form(self) -> Form {
+        match self {
+            Endpoint::Text(form) => form,
+            Endpoint::Embeddings => Form::Chat,
+        }
+    }
+}
+
 /// An endpoint that a model answers: here scripts apply and the ledger counts.
 async fn scripted(shared: &Shared, asked: &Asked<'_>, endpoint: Endpoint, wire: &mut Wire<'_>) -> Ending {
     let read = Ask::read(&asked.body).and_then(|ask| {
@@ -81,13 +101,13 @@ async fn scripted(shared: &Shared, asked: &Asked<'_>, endpoint: Endpoint, wire: 
     let (ask, script) = match read {
         Ok(read) => read,
         Err(why) => {
-            let refused = json(wire, 400, &render::error(400, &why)).await;
+            let refused = json(wire, 400, &render::refusal(endpoint.form(), 400, &why)).await;
             return refused.map_or(Ending::Cut, |()| Ending::Kept);
         }
     };
     let under_way = shared.ledger.on_request(&ask.model, asked.body.len());
     if let Some(status) = script.status_at(under_way.at_once) {
-        let refused = refuse(status, script.retry_after_s, wire).await;
+        let refused = refuse(endpoint.form(), status, script.retry_after_s, wire).await;
         shared
             .ledger
             .on_end(under_way, refused.as_ref().map_or_else(|left| Outcome::Left(*left), |_| Outcome::Full));
@@ -139,7 +159,7 @@ impl Making<'_> {
             wire.wait_until(Instant::now() + self.first_token()).await?;
             self.under_way.on_refused();
             let retry_after_s = self.script.retry_after_s.or((status == 429).then_some(1));
-            return refuse(status, retry_after_s, wire).await;
+            return refuse(endpoint.form(), status, retry_after_s, wire).await;
         }
         match endpoint {
             Endpoint::Embeddings => {
@@ -183,12 +203,13 @@ impl Making<'_> {
             tool: self
                 .ask
                 .tool()
-                .filter(|_| form == Form::Chat && !self.script.echo)
+                .filter(|_| form != Form::Completion && !self.script.echo)
                 .map(|name| render::quoted(&name)),
             choices: self.ask.choices(),
             cut_short,
             prompt_tokens: self.ask.prompt_tokens(),
-            wants_usage: self.ask.wants_usage(),
+            cache_tokens: self.ask.cache_tokens(),
+            wants_usage: form != Form::Message && self.ask.wants_usage(),
         }
     }
 
@@ -289,7 +310,7 @@ impl Making<'_> {
         self.send(&event, wire).await?;
         event.clear();
         shape.push_usage_event(&mut event);
-        event.extend_from_slice(b"data: [DONE]\n\n");
+        event.extend_from_slice(shape.last());
         wire.body(&event).await?;
         if self.fault == Some(Fault::WrongLength) {
             wire.flush().await?;
@@ -325,9 +346,8 @@ impl Making<'_> {
                 Ok(None)
             }
             Some(Fault::SseErrorAfter(k)) if due(k) => {
-                let mut event = b"data: ".to_vec();
-                event.extend_from_slice(&render::error(500, "the mock breaks its stream as its script says"));
-                event.extend_from_slice(b"\n\n");
+                let mut event = Vec::new();
+                shape.push_error("the mock breaks its stream as its script says", &mut event);
                 self.send(&event, wire).await?;
                 wire.flush().await?;
                 Ok(Some(Ending::Cut))
@@ -369,9 +389,14 @@ impl Making<'_> {
 }
 
 /// `retry_after_s`: sent where there is one.
-async fn refuse(status: u16, retry_after_s: Option<u32>, wire: &mut Wire<'_>) -> Result<Ending, Left> {
+async fn refuse(
+    form: Form,
+    status: u16,
+    retry_after_s: Option<u32>,
+    wire: &mut Wire<'_>,
+) -> Result<Ending, Left> {
     let retry_after = retry_after_s.map(|seconds| seconds.to_string());
-    let body = render::error(status, &format!("the mock answers {status} as its script says"));
+    let body = render::refusal(form, status, &format!("the mock answers {status} as its script says"));
     let mut head = Head::whole(status, body.len());
     head.extra = retry_after.as_deref().map(|seconds| ("retry-after", seconds));
     wire.head(&head).await?;

@@ -1,4 +1,4 @@
-//! What a request asks for, read from its body in the OpenAI dialect.
+//! What a request asks for, read from its body in either dialect.
 //!
 //! What it is for: the few fields that shape an answer. It never copies the messages: their raw length gives
 //! the prompt tokens, and only tools or `echo` make it look inside.
@@ -29,6 +29,9 @@ pub(crate) struct Ask<'a> {
     tool_choice: Option<&'a RawValue>,
     #[serde(borrow, default)]
     messages: Option<&'a RawValue>,
+    /// Anthropic's.
+    #[serde(borrow, default)]
+    system: Option<&'a RawValue>,
     #[serde(borrow, default)]
     prompt: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -62,18 +65,35 @@ enum Content {
 
 #[derive(Deserialize)]
 struct Part {
+    #[serde(rename = "type", default)]
+    kind: String,
     #[serde(default)]
     text: String,
 }
 
 #[derive(Deserialize)]
 struct Tool {
-    function: Function,
+    #[serde(default)]
+    function: Option<Function>,
+    /// Where Anthropic's tools have it.
+    #[serde(default)]
+    name: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct Function {
     name: String,
+}
+
+impl Message {
+    /// It tells what a tool said.
+    fn is_result(&self) -> bool {
+        let parts = match &self.content {
+            Some(Content::Parts(parts)) => parts.as_slice(),
+            _ => &[],
+        };
+        self.role == "tool" || parts.iter().any(|part| part.kind == "tool_result")
+    }
 }
 
 impl<'a> Ask<'a> {
@@ -105,17 +125,29 @@ impl<'a> Ask<'a> {
     /// English.
     pub(crate) fn prompt_tokens(&self) -> u64 {
         let raw = self.messages.or(self.prompt).or(self.input);
-        raw.map_or(0, |raw| raw.get().len().div_ceil(4) as u64)
+        raw.map_or(0, |raw| raw.get().len().div_ceil(4) as u64) + self.system_tokens()
+    }
+
+    fn system_tokens(&self) -> u64 {
+        self.system.map_or(0, |raw| raw.get().len().div_ceil(4) as u64)
+    }
+
+    /// Of those, what the client wants kept in a cache.
+    pub(crate) fn cache_tokens(&self) -> u64 {
+        let is_kept = self.system.is_some_and(|system| system.get().contains("\"cache_control\""));
+        if is_kept { self.system_tokens() } else { 0 }
     }
 
     /// The function to call: the first one offered, unless the client forbids tools or has just answered a
     /// call.
     pub(crate) fn tool(&self) -> Option<String> {
         let tools: Vec<Tool> = serde_json::from_str(self.tools?.get()).ok()?;
-        let forbidden = self.tool_choice.is_some_and(|choice| choice.get() == "\"none\"");
-        let answered = || self.messages().last().is_some_and(|message| message.role == "tool");
+        let forbidden =
+            self.tool_choice.is_some_and(|choice| matches!(choice.get(), "\"none\"" | r#"{"type":"none"}"#));
+        let answered = || self.messages().last().is_some_and(Message::is_result);
         let first = tools.into_iter().next()?;
-        (!forbidden && !answered()).then_some(first.function.name)
+        let name = first.function.map(|function| function.name).or(first.name)?;
+        (!forbidden && !answered()).then_some(name)
     }
 
     /// The text that `echo` repeats: the prompt, or the last message.

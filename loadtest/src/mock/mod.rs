@@ -14,6 +14,7 @@ pub mod command;
 mod http1;
 mod http2;
 mod ledger;
+mod messages;
 mod render;
 pub mod script;
 mod wire;

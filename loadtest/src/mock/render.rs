@@ -1,4 +1,4 @@
-//! The words of an answer and its JSON in the OpenAI dialect.
+//! The words of an answer and its JSON in the OpenAI dialect; in Anthropic's by [`messages`].
 //!
 //! What it is for: bytes that real clients accept, the same for the same request but for `id` and `created`.
 //! It writes into the caller's buffer and never sends.
@@ -6,6 +6,8 @@
 use std::io::Write as _;
 
 use base64::Engine as _;
+
+use super::messages;
 
 /// The text of an answer in pieces, one per token; the pieces joined are the whole text.
 pub(crate) enum Text {
@@ -15,11 +17,13 @@ pub(crate) enum Text {
     Echoed(Vec<String>),
 }
 
-/// Which of the two text endpoints answers.
+/// Which of the text endpoints answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     Chat,
     Completion,
+    /// In Anthropic's dialect.
+    Message,
 }
 
 /// What all parts of one answer share.
@@ -36,6 +40,8 @@ pub(crate) struct Shape<'a> {
     /// The client's limit ended the answer.
     pub(crate) cut_short: bool,
     pub(crate) prompt_tokens: u64,
+    /// Of `prompt_tokens`, those written to a cache.
+    pub(crate) cache_tokens: u64,
     pub(crate) wants_usage: bool,
 }
 
@@ -83,11 +89,15 @@ impl Shape<'_> {
         match self.form {
             Form::Chat => "chatcmpl-mock",
             Form::Completion => "cmpl-mock",
+            Form::Message => "msg_mock",
         }
     }
 
     /// The whole answer as one body.
     pub(crate) fn whole(&self) -> Vec<u8> {
+        if self.form == Form::Message {
+            return messages::whole(self);
+        }
         let mut out = Vec::with_capacity(WHOLE_BYTES_USUAL);
         self.push_start(false, &mut out);
         for choice in 0..self.choices {
@@ -107,7 +117,7 @@ impl Shape<'_> {
 
     fn push_choice(&self, choice: u32, out: &mut Vec<u8>) {
         match (self.form, &self.tool) {
-            (Form::Completion, _) => {
+            (Form::Completion | Form::Message, _) => {
                 out.extend_from_slice(b"{\"text\":\"");
                 self.text.push_all(out);
                 put(out, format_args!("\",\"index\":{choice},\"logprobs\":null"));
@@ -146,8 +156,10 @@ impl Shape<'_> {
 
     /// The first event of a choice: its role, and for a call its name. A completion has none.
     pub(crate) fn push_opening(&self, choice: u32, out: &mut Vec<u8>) {
-        if self.form == Form::Completion {
-            return;
+        match self.form {
+            Form::Completion => return,
+            Form::Message => return messages::push_opening(self, out),
+            Form::Chat => {}
         }
         self.push_delta_start(choice, out);
         match &self.tool {
@@ -163,9 +175,12 @@ impl Shape<'_> {
 
     /// The event of one token.
     pub(crate) fn push_token(&self, choice: u32, index: u32, out: &mut Vec<u8>) {
+        if self.form == Form::Message {
+            return messages::push_token(self, index, out);
+        }
         self.push_delta_start(choice, out);
         match (self.form, &self.tool) {
-            (Form::Completion, _) => {
+            (Form::Completion | Form::Message, _) => {
                 out.extend_from_slice(b"\"text\":\"");
                 self.text.push(index, out);
                 out.push(b'"');
@@ -192,11 +207,26 @@ impl Shape<'_> {
 
     /// The last event of a choice.
     pub(crate) fn push_closing(&self, choice: u32, out: &mut Vec<u8>) {
+        if self.form == Form::Message {
+            return messages::push_closing(self, out);
+        }
         self.push_delta_start(choice, out);
         if self.form == Form::Completion {
             out.extend_from_slice(b"\"text\":\"\"");
         }
         self.push_delta_end(Some(self.finish_reason()), out);
+    }
+
+    /// What ends a stream.
+    pub(crate) fn last(&self) -> &'static [u8] {
+        if self.form == Form::Message { messages::STOP } else { b"data: [DONE]\n\n" }
+    }
+
+    /// An error within a stream.
+    pub(crate) fn push_error(&self, message: &str, out: &mut Vec<u8>) {
+        out.extend_from_slice(if self.form == Form::Message { b"event: error\ndata: " } else { b"data: " });
+        out.extend_from_slice(&refusal(self.form, 500, message));
+        out.extend_from_slice(b"\n\n");
     }
 
     /// The usage event, when asked for.
@@ -237,7 +267,7 @@ impl Shape<'_> {
         let object = match (self.form, streamed) {
             (Form::Chat, false) => "chat.completion",
             (Form::Chat, true) => "chat.completion.chunk",
-            (Form::Completion, _) => "text_completion",
+            (Form::Completion | Form::Message, _) => "text_completion",
         };
         let (id, identity, created, model) = (self.kind(), self.identity, self.created_s, &self.model);
         put(
@@ -307,6 +337,11 @@ pub(crate) fn embeddings(
     out
 }
 
+/// The error body for a status, as the form's dialect has it.
+pub(crate) fn refusal(form: Form, status: u16, message: &str) -> Vec<u8> {
+    if form == Form::Message { messages::error(status, message) } else { error(status, message) }
+}
+
 /// The error body for a status.
 pub(crate) fn error(status: u16, message: &str) -> Vec<u8> {
     let (kind, code) = match status {
@@ -336,12 +371,12 @@ fn push_token(index: u32, out: &mut Vec<u8>) {
     put(out, format_args!("{space}tok{}", index + 1));
 }
 
-fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+pub(crate) fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     out.write_fmt(text).expect("a Vec takes every write");
 }
 
 /// The arguments of every call are this object, its value the text; escaped, for they are JSON inside JSON.
-const ARGUMENTS_OPEN: &[u8] = b"{\\\"input\\\":\\\"";
-const ARGUMENTS_SHUT: &[u8] = b"\\\"}";
+pub(crate) const ARGUMENTS_OPEN: &[u8] = b"{\\\"input\\\":\\\"";
+pub(crate) const ARGUMENTS_SHUT: &[u8] = b"\\\"}";
 /// A usual answer fits without growing.
 const WHOLE_BYTES_USUAL: usize = 1024;

@@ -219,3 +219,28 @@ async fn a_paced_answer_takes_its_time_and_an_unpaced_one_does_not_wait() {
     assert!(started.elapsed().as_millis() >= 50, "{:?}", started.elapsed());
     assert_eq!((paced.end, paced.events().last()), (End::Closed, Some(&"[DONE]")));
 }
+
+#[tokio::test]
+async fn a_message_says_in_anthropics_shapes_what_a_chat_answer_does() {
+    let mock = mock().await;
+    let system = r#""system":[{"type":"text","text":"Be kind.","cache_control":{"type":"ephemeral"}}]"#;
+    let body = format!(r#"{{"model":"mock--tokens-3","max_tokens":9,{system},"messages":[]}}"#);
+    let answer = exchange(&mock, &post("/v1/messages", &body)).await.json();
+    assert_eq!(answer["content"], json!([{"type": "text", "text": "tok1 tok2 tok3"}]));
+    assert_eq!((&answer["type"], &answer["stop_reason"]), (&json!("message"), &json!("end_turn")));
+    let written = answer["usage"]["cache_creation_input_tokens"].as_u64().unwrap();
+    assert!(written > 10);
+    assert_eq!((&answer["usage"]["input_tokens"], &answer["usage"]["output_tokens"]), (&json!(1), &json!(3)));
+    let counted = exchange(&mock, &post("/v1/messages/count_tokens", &body)).await.json();
+    assert_eq!(counted["input_tokens"], written + 1);
+    let tools = r#""stream":true,"tools":[{"name":"weather","input_schema":{"type":"object"}}]"#;
+    let body = format!(r#"{{"model":"mock--tokens-2","max_tokens":9,{tools},"messages":[]}}"#);
+    let read = exchange(&mock, &post("/v1/messages", &body)).await;
+    assert!(read.text.contains("event: message_stop") && !read.text.contains("[DONE]"));
+    let events = read.parsed_events();
+    let json: String = events.iter().filter_map(|event| event["delta"]["partial_json"].as_str()).collect();
+    assert_eq!(json, r#"{"input":"tok1 tok2"}"#);
+    assert_eq!(events[1]["content_block"]["name"], "weather");
+    let refused = exchange(&mock, &post("/v1/messages", r#"{"model":"m--status-529"}"#)).await;
+    assert_eq!(refused.json()["error"]["type"], "overloaded_error");
+}
