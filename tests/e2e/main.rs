@@ -11,6 +11,7 @@ mod admission;
 mod attached;
 mod clients;
 mod cost;
+mod dialects;
 mod drain;
 mod escalation;
 mod fanout;

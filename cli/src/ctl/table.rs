@@ -62,6 +62,7 @@ fn of_adapter(adapter: &Adapter) -> Vec<String> {
             format!("registers itself: {}", joined(endpoints.iter().map(Endpoint::url)))
         }
         AdapterKind::OpenAi { endpoint, .. }
+        | AdapterKind::Anthropic { endpoint, .. }
         | AdapterKind::Ollama { endpoint: Some(endpoint), .. }
         | AdapterKind::Grpc { endpoint, .. } => endpoint.url(),
         AdapterKind::Ollama { endpoint: None, .. } => "$OLLAMA_BASE_URL".into(),

@@ -11,6 +11,8 @@ pub struct Usage {
     pub input: u64,
     /// Of `input`, those served from the upstream's cache.
     pub cached_input: u64,
+    /// Of `input`, those written to it.
+    pub cache_write: u64,
     /// Answer tokens, reasoning included.
     pub output: u64,
     /// Of `output`, those spent on reasoning.
@@ -23,10 +25,12 @@ impl Usage {
     /// At `price`; saturates at the end of the range.
     pub fn cost(&self, price: &Price) -> Picodollars {
         let cached = self.cached_input.min(self.input);
+        let written = self.cache_write.min(self.input - cached);
         let reasoning = self.reasoning.min(self.output);
         let parts = [
-            (self.input - cached, price.input),
+            (self.input - cached - written, price.input),
             (cached, price.cached_input),
+            (written, price.cache_write),
             (self.output - reasoning, price.output),
             (reasoning, price.reasoning),
         ];
@@ -54,17 +58,18 @@ mod tests {
             input: Picodollars(10),
             output: Picodollars(100),
             cached_input: Picodollars(1),
-            cache_write: Picodollars(0),
+            cache_write: Picodollars(3),
             reasoning: Picodollars(1000),
         };
-        let usage = Usage { input: 5, cached_input: 2, output: 7, reasoning: 3, estimated: false };
-        assert_eq!(usage.cost(&price), Picodollars(3 * 10 + 2 + 4 * 100 + 3 * 1000));
+        let usage =
+            Usage { input: 5, cached_input: 2, cache_write: 1, output: 7, reasoning: 3, estimated: false };
+        assert_eq!(usage.cost(&price), Picodollars(2 * 10 + 2 + 3 + 4 * 100 + 3 * 1000));
     }
 
     #[test]
     fn a_share_above_its_whole_is_charged_as_the_whole() {
         let price = Price { input: Picodollars(10), cached_input: Picodollars(1), ..Price::default() };
-        let usage = Usage { input: 5, cached_input: 9, ..Usage::default() };
+        let usage = Usage { input: 5, cached_input: 9, cache_write: 9, ..Usage::default() };
         assert_eq!(usage.cost(&price), Picodollars(5));
     }
 }

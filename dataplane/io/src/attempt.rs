@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use dataplane_core::bill::Usage;
 use dataplane_core::dialect::openai::{BodyReader, StreamReader};
 use dataplane_core::dialect::rope::Rope;
+use dataplane_core::dialect::words::{ANSWER_BYTES_MAX, Words};
 use dataplane_core::fault::{Fault, Kind, Retry};
 use dataplane_core::limit;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
@@ -33,6 +33,8 @@ pub struct Begun {
     pub headers: HeaderMap,
     pub charge: Charge,
     pub first_byte_at: Moment,
+    /// What the rest is in: the caller's words or the hub's.
+    pub words: Words,
     pub rest: Rest,
 }
 
@@ -67,15 +69,12 @@ pub async fn run(
     let mut pending = Pending { charge: Some(charge), is_late };
     let charge = pending.charge.as_mut().expect("an attempt has its charge until it ends");
     let upstream: Arc<Upstream> = Arc::clone(order.held.upstream(charge.offer().adapter));
-    let streamed = call.streamed;
+    let asked = Asked { streamed: call.streamed, heard: call.heard };
     // From here on the upstream may have the prompt; what it says of it replaces the estimate.
     charge.set_usage(input_estimate(charge));
     charge.put_context(&mut call.headers);
-    let outcome = match play(charge, &mut call) {
-        Ok(()) => match upstream.send(order.worker, call).await {
-            Ok(answer) => begin(charge, answer, streamed, order).await,
-            Err(fault) => Err(fault),
-        },
+    let outcome = match upstream.send(order.worker, call).await {
+        Ok(answer) => begin(charge, answer, asked, order).await,
         Err(fault) => Err(fault),
     };
     match outcome {
@@ -83,7 +82,7 @@ pub async fn run(
             let mut charge = pending.charge.take().expect("an attempt has its charge until it ends");
             let first_byte_at = clock::now();
             charge.on_first_byte(first_byte_at, matches!(rest, Rest::Events(_)));
-            Ok(Begun { status, headers, charge, first_byte_at, rest })
+            Ok(Begun { status, headers, charge, first_byte_at, words: asked.heard, rest })
         }
         Err(fault) => {
             if !may_have_worked(fault) {
@@ -95,14 +94,6 @@ pub async fn run(
     }
 }
 
-/// The caller's body in the role of the offer, where it has one.
-fn play(charge: &Charge, call: &mut Call) -> Result<(), Fault> {
-    if let Some(role) = &charge.offer().role {
-        call.body = Rope::from(Bytes::from(role.apply(&call.body.joined())?));
-    }
-    Ok(())
-}
-
 /// What all attempts of one request share.
 #[derive(Clone, Copy)]
 pub struct Shared<'a> {
@@ -111,6 +102,15 @@ pub struct Shared<'a> {
     pub claim: &'a Claim,
     /// The caller did not ask for the usage event we ask for.
     pub drop_usage: bool,
+    /// A whole answer in the hub's words is told in others, which needs all of it.
+    pub needs_whole: bool,
+}
+
+impl<'a> Shared<'a> {
+    /// For an answer that is read as it comes.
+    pub fn new(worker: &'a Arc<Worker>, held: &'a Hold, claim: &'a Claim, drop_usage: bool) -> Shared<'a> {
+        Shared { worker, held, claim, drop_usage, needs_whole: false }
+    }
 }
 
 /// The charge of an attempt that has not ended yet.
@@ -142,10 +142,17 @@ fn may_have_worked(fault: Fault) -> bool {
 
 type Began = (StatusCode, HeaderMap, Rest);
 
+/// Of a call that is sent, what its answer is read by.
+#[derive(Clone, Copy)]
+struct Asked {
+    streamed: bool,
+    heard: Words,
+}
+
 async fn begin(
     charge: &mut Charge,
     answer: Answer,
-    streamed: bool,
+    asked: Asked,
     order: &Shared<'_>,
 ) -> Result<Began, Fault> {
     let Answer { status, headers, mut body } = answer;
@@ -161,8 +168,8 @@ async fn begin(
         let _ = timeout(REFUSAL_WAIT, collect(&mut body, REFUSAL_BYTES_MAX, |_| ())).await;
         return Err(fault);
     }
-    if streamed && status.is_success() && is_events(&headers) {
-        let mut reader = StreamReader::new(order.drop_usage);
+    if asked.streamed && status.is_success() && is_events(&headers) {
+        let mut reader = StreamReader::of(asked.heard, order.drop_usage);
         let began = first_events(&mut body, &mut reader).await;
         // Tokens may have come in one piece with what spoils them.
         let first = began.inspect_err(|_| charge.set_usage(counted(&reader, charge.likely_input())))?;
@@ -172,8 +179,10 @@ async fn begin(
         // A refusal is no work: nothing is billed for it.
         charge.set_usage(Usage::default());
     }
-    let mut reader = BodyReader::new();
-    let (first, is_whole) = collect(&mut body, WHOLE_BYTES_MAX, |piece| reader.push(piece)).await?;
+    let mut reader = BodyReader::of(asked.heard);
+    let is_needed = order.needs_whole && asked.heard == Words::OpenAi;
+    let most = if is_needed { ANSWER_BYTES_MAX as u64 } else { WHOLE_BYTES_MAX };
+    let (first, is_whole) = collect(&mut body, most, |piece| reader.push(piece)).await?;
     if !is_whole {
         return Ok((status, headers, Rest::Long(Box::new(Flow { first, reader, body }))));
     }
@@ -198,11 +207,20 @@ async fn first_events(body: &mut UpstreamBody, reader: &mut StreamReader) -> Res
             None if out.is_empty() => return Err(Fault::upstream(Kind::Truncated, Retry::ElsewhereAtCost)),
             None => return Ok(out),
         }
-        judged(reader).map_err(|fault| Fault { retry: Retry::ElsewhereAtCost, ..fault })?;
+        judged(reader).map_err(|fault| first_fault(fault, reader))?;
         if !out.is_empty() {
             return Ok(out);
         }
     }
+}
+
+/// Of a stream nothing of which was relayed. An upstream that says it is overloaded has done no work.
+fn first_fault(fault: Fault, reader: &StreamReader) -> Fault {
+    let progress = reader.progress();
+    if progress.is_overloaded && !progress.has_first_token() {
+        return Fault::of_status(OVERLOADED, None).unwrap_or(fault);
+    }
+    Fault { retry: Retry::ElsewhereAtCost, ..fault }
 }
 
 /// Up to `most` bytes and what came with the last of them; true where that was all.
@@ -243,4 +261,6 @@ fn retry_after(headers: &HeaderMap) -> Option<u32> {
 /// Of an answer without a stream: embeddings of a hundred texts fit. Longer ones are relayed as they come.
 const WHOLE_BYTES_MAX: u64 = 1024 * 1024;
 const REFUSAL_BYTES_MAX: u64 = 64 * 1024;
+/// The status an overloaded provider answers with, where it has not begun to stream.
+const OVERLOADED: u16 = 529;
 const REFUSAL_WAIT: Duration = Duration::from_millis(250);

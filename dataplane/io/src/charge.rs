@@ -282,6 +282,7 @@ impl Charge {
         self.usage = Usage {
             input: usage.input.min(TOKENS_MAX),
             cached_input: usage.cached_input.min(TOKENS_MAX),
+            cache_write: usage.cache_write.min(TOKENS_MAX),
             output: usage.output.min(TOKENS_MAX),
             reasoning: usage.reasoning.min(TOKENS_MAX),
             estimated: usage.estimated,

@@ -7,7 +7,9 @@ use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use dataplane_core::dialect::rope::Rope;
+use dataplane_core::dialect::words::{self, Words};
 use dataplane_core::exchange::{Action, Exchange, Slot};
 use dataplane_core::fault::{Fault, Kind};
 use dataplane_core::table::{OfferId, OfferRow};
@@ -20,20 +22,24 @@ use crate::charge::Charge;
 use crate::clock;
 use crate::drain::Phase;
 use crate::queue::Preemption;
+use crate::serve::headers::{ANTHROPIC_BETA, ANTHROPIC_VERSION};
 use crate::upstream::{Call, Path};
 use crate::worker::Worker;
 
 /// What one request asks of its attempts.
 pub struct Order<'a> {
     pub shared: attempt::Shared<'a>,
+    /// As the caller's words have it.
     pub path: Path,
+    /// What the caller speaks. An adapter that speaks the same gets it, any other the hub's.
+    pub words: Words,
     pub streamed: bool,
     /// Nothing else wakes this exchange when time is up: it runs in a task that is not its connection's.
     pub is_apart: bool,
     /// Taken by the last attempt, copied by those before it.
     pub headers: HeaderMap,
-    /// The body for one offer.
-    pub body: &'a (dyn Fn(&OfferRow) -> Rope + Sync),
+    /// The body for one offer, in these words: the caller's own or the hub's.
+    pub body: &'a (dyn Fn(&OfferRow, Words) -> Result<Rope, Fault> + Sync),
 }
 
 /// What the caller of [`drive`] is told on the way.
@@ -67,23 +73,22 @@ pub async fn drive(
     let mut timer = pin!(sleep_until(clock::instant(exchange.deadline())));
     loop {
         match exchange.poll_action(clock::now()) {
-            Action::Start { slot, offer } => {
-                match Charge::open(worker, held, offer, shared.claim, clock::now()) {
-                    Ok(charge) => {
-                        watcher.on_dispatch(offer, exchange.escalations() > escalations);
-                        escalations = exchange.escalations();
-                        let call = order.call(offer, exchange.has_more(), exchange.deadline());
-                        let marks = marks[slot as usize].fresh();
-                        slots.put(slot, run(&shared, offer, Some(charge), call, marks));
-                    }
-                    Err(fault) => exchange.on_refused(slot, fault),
+            Action::Start { slot, offer } => match order.open(offer, exchange) {
+                Ok((call, charge)) => {
+                    watcher.on_dispatch(offer, exchange.escalations() > escalations);
+                    escalations = exchange.escalations();
+                    let marks = marks[slot as usize].fresh();
+                    slots.put(slot, run(&shared, offer, Some(charge), call, marks));
                 }
-            }
-            Action::Queue { slot, offer } => {
-                let call = order.call(offer, false, exchange.deadline());
-                let marks = marks[slot as usize].fresh();
-                slots.put(slot, run(&shared, offer, None, call, marks));
-            }
+                Err(fault) => exchange.on_refused(slot, fault),
+            },
+            Action::Queue { slot, offer } => match order.call(offer, exchange) {
+                Ok(call) => {
+                    let marks = marks[slot as usize].fresh();
+                    slots.put(slot, run(&shared, offer, None, call, marks));
+                }
+                Err(fault) => exchange.on_refused(slot, fault),
+            },
             Action::Cancel { slot } => slots.clear(slot),
             Action::Relay { .. } => return Ok(won.expect("only an attempt that is ready is relayed")),
             Action::Answer(fault) => return Err(fault),
@@ -229,13 +234,57 @@ fn spend(worker: &Worker, granted: bool) -> bool {
 }
 
 impl Order<'_> {
-    fn call(&mut self, offer: OfferId, has_more: bool, deadline: Moment) -> Call {
-        // Copied only where another attempt might need them.
-        let headers = if has_more { self.headers.clone() } else { std::mem::take(&mut self.headers) };
+    /// A call and its charge. One that cannot be said in its adapter's words costs nothing.
+    fn open(&mut self, offer: OfferId, exchange: &Exchange) -> Result<(Call, Charge), Fault> {
+        let body = self.body(offer)?;
+        let attempt::Shared { worker, held, claim, .. } = self.shared;
+        let charge = Charge::open(worker, held, offer, claim, clock::now())?;
+        Ok((self.with(offer, body, exchange), charge))
+    }
+
+    fn call(&mut self, offer: OfferId, exchange: &Exchange) -> Result<Call, Fault> {
+        let body = self.body(offer)?;
+        Ok(self.with(offer, body, exchange))
+    }
+
+    /// What the offer's adapter speaks, and the words it and the caller's room meet in.
+    fn words(&self, offer: OfferId) -> (Words, Words) {
+        let table = &self.shared.held.table;
+        let row = table.offer(offer);
+        let spoken = Words::of(&table.adapter(row.adapter).kind);
+        // A role is played in the hub's words.
+        let is_same = spoken == self.words && row.role.is_none();
+        (spoken, if is_same { spoken } else { Words::OpenAi })
+    }
+
+    /// In the words of the offer's adapter.
+    fn body(&self, offer: OfferId) -> Result<Rope, Fault> {
+        let (spoken, heard) = self.words(offer);
         let row = self.shared.held.table.offer(offer);
-        let (body, model) = ((self.body)(row), row.hash);
+        let mut body = (self.body)(row, heard)?;
+        if let Some(role) = &row.role {
+            body = Rope::from(Bytes::from(role.apply(&body.joined())?));
+        }
+        if spoken == heard { Ok(body) } else { words::request(spoken, body) }
+    }
+
+    fn with(&mut self, offer: OfferId, body: Rope, exchange: &Exchange) -> Call {
+        // Copied only where another attempt might need them.
+        let mut headers = match exchange.has_more() {
+            true => self.headers.clone(),
+            false => std::mem::take(&mut self.headers),
+        };
+        let (_, heard) = self.words(offer);
+        let mut path = self.path;
+        if heard != self.words {
+            path = Path::ChatCompletions;
+            // They say how the caller's words are meant.
+            [ANTHROPIC_VERSION, ANTHROPIC_BETA].iter().for_each(|name| drop(headers.remove(name)));
+        }
+        let (streamed, deadline) = (self.streamed, exchange.deadline());
+        let model = self.shared.held.table.offer(offer).hash;
         let prompt_bytes = self.shared.claim.prompt_bytes;
-        Call { path: self.path, headers, body, streamed: self.streamed, deadline, model, prompt_bytes }
+        Call { path, headers, body, streamed, deadline, model, prompt_bytes, heard }
     }
 }
 

@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use dataplane_core::bill::Usage;
+use dataplane_core::dialect::anthropic::ToEvents;
 use dataplane_core::dialect::ask::lines;
 use dataplane_core::dialect::openai::join::{JOINED_BYTES_MAX, Joiner};
-use dataplane_core::dialect::openai::{BodyReader, DONE, StreamEnd, StreamReader};
+use dataplane_core::dialect::openai::{BodyReader, StreamEnd, StreamReader};
 use dataplane_core::dialect::rope::Rope;
 use dataplane_core::fault::{Fault, Kind, Retry};
 use proto_core::model::Price;
@@ -21,12 +22,21 @@ pub enum Lens {
     Body(BodyReader),
     /// Event by event, told as the lines of `/v1/ask`.
     Ask(Box<Told>),
+    /// Event by event, told as those of Messages.
+    Messages(Box<Messages>),
     /// Event by event, each piece the data of one, or of some that differ in their text alone and came
     /// together.
     Data(StreamReader, Joiner),
     /// Event by event, each piece text as it stands between the quotes of JSON: what came together, which is
     /// the second.
     Text(StreamReader, Vec<u8>),
+}
+
+/// An answer told in Anthropic's words.
+#[derive(Debug)]
+pub struct Messages {
+    pub reader: StreamReader,
+    events: ToEvents,
 }
 
 /// An answer told as lines.
@@ -63,6 +73,7 @@ impl Lens {
                 Ok(())
             }
             Lens::Ask(told) => told.on_piece(&piece, charge, out),
+            Lens::Messages(messages) => messages.on_piece(&piece, out),
             Lens::Data(reader, joiner) => {
                 reader.push_chunks(&piece, |chunk| joiner.push(chunk, |data| out.push(data)))?;
                 judged(reader)
@@ -100,19 +111,28 @@ impl Lens {
                 return Ok(());
             }
             Lens::Ask(told) => &mut told.reader,
+            Lens::Messages(messages) => &mut messages.reader,
         };
         match reader.end(true) {
             StreamEnd::Truncated => return Err(Fault::upstream(Kind::Truncated, Retry::Never)),
             StreamEnd::Errored => return Err(STREAM_ERROR),
-            StreamEnd::CompleteWithoutDone if matches!(self, Lens::Events(_)) => {
-                out.push(Bytes::from_static(DONE))
+            StreamEnd::CompleteWithoutDone if let Lens::Events(reader) = self => {
+                out.push(Bytes::from_static(reader.last()));
             }
             StreamEnd::Complete | StreamEnd::CompleteWithoutDone => {}
         }
-        if let Lens::Ask(told) = self {
-            let usage = told.usage(input_estimate);
-            charge.set_usage(usage);
-            out.push(told.last(usage, charge));
+        match self {
+            Lens::Ask(told) => {
+                let usage = told.usage(input_estimate);
+                charge.set_usage(usage);
+                out.push(told.last(usage, charge));
+            }
+            Lens::Messages(messages) => {
+                let mut last = Vec::new();
+                messages.events.finish(&counted(&messages.reader, input_estimate), &mut last);
+                out.push(last.into());
+            }
+            _ => {}
         }
         Ok(())
     }
@@ -125,6 +145,7 @@ impl Lens {
             }
             Lens::Body(_) => None,
             Lens::Ask(told) => Some(told.usage(input_estimate)),
+            Lens::Messages(messages) => Some(counted(&messages.reader, input_estimate)),
         }
     }
 
@@ -136,12 +157,34 @@ impl Lens {
             }
             Lens::Body(_) => 0,
             Lens::Ask(told) => told.reader.progress().tokens_received,
+            Lens::Messages(messages) => messages.reader.progress().tokens_received,
         }
     }
 
     /// The upstream's own error was passed on as it stood.
     pub fn passes_errors(&self) -> bool {
         matches!(self, Lens::Events(_))
+    }
+}
+
+impl Messages {
+    /// `first`: what came already, in the hub's words, and who goes on where it ends. What is told of it is
+    /// appended to `out`.
+    pub fn new(first: &Rope, reader: StreamReader, out: &mut Rope) -> Result<Messages, Fault> {
+        let mut messages = Messages { reader: StreamReader::new(false), events: ToEvents::new() };
+        for piece in first.iter() {
+            messages.on_piece(piece, out)?;
+        }
+        messages.reader = reader;
+        Ok(messages)
+    }
+
+    fn on_piece(&mut self, piece: &Bytes, out: &mut Rope) -> Result<(), Fault> {
+        let mut told = Vec::new();
+        let Messages { reader, events } = self;
+        reader.push_data(piece, |data| events.on_chunk(&data, &mut told))?;
+        out.push(told.into());
+        judged(reader)
     }
 }
 

@@ -3,7 +3,7 @@
 use arrayvec::ArrayString;
 use bytes::Bytes;
 pub use dataplane_core::dialect::errors::Dialect;
-use dataplane_core::dialect::errors::{Context, MODELS_NAMED_MAX, Place, reason, write};
+use dataplane_core::dialect::errors::{Context, MODELS_NAMED_MAX, Place, reason, status, write};
 use dataplane_core::fault::{Fault, Kind};
 use dataplane_core::table::{Table, TenantId};
 use http::HeaderValue;
@@ -61,6 +61,11 @@ impl Telling {
 
     pub fn request_id(&self) -> &HeaderValue {
         &self.request_id
+    }
+
+    /// Of an answer that is nothing but this fault.
+    pub fn status(&self, fault: Fault) -> u16 {
+        status(fault, self.dialect)
     }
 
     /// As the body of an answer of its own.

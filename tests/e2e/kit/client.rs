@@ -97,6 +97,11 @@ impl Caller {
         self.send(Method::POST, CHAT, body.into()).await
     }
 
+    /// A request with this body; the head of its answer has come.
+    pub async fn flow(&self, path: &str, body: String) -> Flow {
+        self.send(Method::POST, path, body.into()).await
+    }
+
     /// `/v1/ask` with these fields beside the prompt.
     pub async fn ask(&self, more: &Value) -> Answer {
         self.ask_flow(more).await.whole().await

@@ -8,7 +8,7 @@ use arrayvec::ArrayVec;
 use bytes::Bytes;
 
 use super::rope::Rope;
-use super::scan::{Head, Span, StreamOptions, UsageFlag};
+use super::scan::{Head, Profile, Span, StreamOptions, UsageFlag};
 
 /// `body`, which `head` was read from, for an upstream that calls the model `model_json` (a JSON string,
 /// quotes included). A stream always asks for usage, so that it can be billed; where [`Head::wants_usage`] is
@@ -20,7 +20,9 @@ pub fn for_upstream(body: &Rope, head: &Head, model_json: &Bytes) -> Rope {
     {
         edits.push(Edit { span: model.span, with: model_json.clone() });
     }
+    // Streams of Messages always tell usage.
     if head.stream
+        && head.profile != Profile::Messages
         && let Some(edit) = ask_for_usage(head)
     {
         edits.push(edit);

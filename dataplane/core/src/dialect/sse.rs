@@ -262,7 +262,7 @@ fn without_space(value: &[u8]) -> &[u8] {
 }
 
 #[cold]
-fn too_long() -> Fault {
+pub(super) fn too_long() -> Fault {
     Fault::upstream(Kind::Garbled, Retry::Never)
 }
 

@@ -12,11 +12,11 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::Peer;
 use super::guard::Serving;
-use super::headers::{X_ATP_COST, X_REQUEST_ID, number};
+use super::headers::{REQUEST_ID, X_ATP_COST, X_REQUEST_ID, number};
 use super::pump::Pumped;
 use super::unsent::{Parcel, Share};
 use crate::relay::{Cut, Relay};
-use crate::words::Telling;
+use crate::words::{Dialect, Telling};
 
 /// A body on its way out.
 pub struct AnswerBody {
@@ -127,11 +127,14 @@ pub fn cost_trailer(usd_micros: u64) -> HeaderMap {
 /// A fault, as this caller's dialect says it.
 pub fn refusal(telling: &Telling, fault: Fault) -> Response<AnswerBody> {
     let mut response = Response::new(AnswerBody::text(telling.body(fault)));
-    let status = StatusCode::from_u16(fault.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let status = StatusCode::from_u16(telling.status(fault)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(X_REQUEST_ID, telling.request_id().clone());
+    if telling.dialect == Dialect::Anthropic {
+        headers.insert(REQUEST_ID, telling.request_id().clone());
+    }
     if let Some(seconds) = fault.retry_after_s() {
         headers.insert(RETRY_AFTER, number(u64::from(seconds)));
     }

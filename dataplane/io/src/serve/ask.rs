@@ -11,6 +11,7 @@ use dataplane_core::dialect::ask::lines::{self, Candidate};
 use dataplane_core::dialect::ask::{PromptHash, cluster_hint, for_upstream, prompt_text};
 use dataplane_core::dialect::rope::Rope;
 use dataplane_core::dialect::scan::{Head, Profile, Quality};
+use dataplane_core::dialect::words::Words;
 use dataplane_core::exchange::{Exchange, Terms};
 use dataplane_core::fault::{Fault, Kind, Retry};
 use dataplane_core::route::{self, Plan, Wish};
@@ -246,17 +247,14 @@ impl Asking {
         let mut exchange = Exchange::new(self.plan.clone(), terms, self.timing.arrived);
         let mut teller = Teller { said: Some(said), pump: &pump, held: &self.held };
         let headers = std::mem::take(&mut self.headers);
-        let body = |offer: &OfferRow| {
-            for_upstream(&self.body, &within_cost(&self.head, offer), &self.context, &offer.upstream_json)
+        let body = |offer: &OfferRow, _: Words| {
+            let head = within_cost(&self.head, offer);
+            Ok(for_upstream(&self.body, &head, &self.context, &offer.upstream_json))
         };
         let order = Order {
-            shared: attempt::Shared {
-                worker: &self.worker,
-                held: &self.held,
-                claim: &self.claim,
-                drop_usage: false,
-            },
+            shared: attempt::Shared::new(&self.worker, &self.held, &self.claim, false),
             path: Path::ChatCompletions,
+            words: Words::OpenAi,
             streamed: true,
             is_apart: true,
             headers,

@@ -1,25 +1,28 @@
-//! OpenAI's operations: what goes in is passed on byte for byte but for the model's name, what comes back is
-//! relayed as it comes.
+//! Operations of models in OpenAI's and Anthropic's words. Where an adapter speaks the caller's, what goes in
+//! is passed on byte for byte but for the model's name, and what comes back is relayed as it comes; where it
+//! does not, both are told in the other's words.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use dataplane_core::admit::envelope::Envelope;
 use dataplane_core::bill::estimated_input;
+use dataplane_core::dialect::rope::Rope;
 use dataplane_core::dialect::scan::{Head, Profile};
-use dataplane_core::dialect::splice;
+use dataplane_core::dialect::words::Words;
+use dataplane_core::dialect::{anthropic, splice};
 use dataplane_core::exchange::{Exchange, Terms};
-use dataplane_core::fault::{Fault, Kind};
+use dataplane_core::fault::{Fault, Kind, Retry};
 use dataplane_core::route::{self, Plan, Wish};
 use dataplane_core::table::{RouteId, TenantId};
-use dataplane_state::tally::Operation;
 use http::header::{TE, TRAILER};
-use http::{HeaderMap, HeaderValue, Response};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::answer::{AnswerBody, Trailers};
 use super::headers::{
-    X_ACCEL_BUFFERING, X_ATP_ADAPTER, X_ATP_COST, X_ATP_MODEL, X_ATP_OVERHEAD, X_ATP_QUEUE, X_ATP_ROUTE,
-    X_ATP_WINDOW, X_REQUEST_ID, for_caller, for_upstream, number, put_limits,
+    REQUEST_ID, X_ACCEL_BUFFERING, X_ATP_ADAPTER, X_ATP_COST, X_ATP_MODEL, X_ATP_OVERHEAD, X_ATP_QUEUE,
+    X_ATP_ROUTE, X_ATP_WINDOW, X_REQUEST_ID, for_caller, for_upstream, number, put_limits,
 };
 use super::http::{Arrived, held, identify, refused};
 use super::intake::{self, Intake};
@@ -32,7 +35,7 @@ use crate::attempt::{self, Begun, Flow, Rest};
 use crate::charge::Charge;
 use crate::clock;
 use crate::drive::{Order, Unwatched, drive};
-use crate::lens::Lens;
+use crate::lens::{Lens, Messages};
 use crate::relay::{Parts, Relay};
 use crate::served::Hold;
 use crate::timing::{Timing, millis};
@@ -40,12 +43,12 @@ use crate::trace::Trace;
 use crate::upstream::Path;
 use crate::words::{Dialect, Telling};
 
-/// Answers one of OpenAI's operations.
-pub async fn serve(arrived: Arrived, path: Path, operation: Operation) -> Response<AnswerBody> {
+/// Answers one operation.
+pub async fn serve(arrived: Arrived, path: Path) -> Response<AnswerBody> {
     let peer = Arc::clone(&arrived.peer);
-    let mut telling = Telling::new(Dialect::OpenAi, &arrived.request_id);
+    let mut telling = Telling::new(dialect(path), &arrived.request_id);
     let trace = arrived.trace.clone();
-    let outcome = exchange(arrived, path, operation, &mut telling).await;
+    let outcome = exchange(arrived, path, &mut telling).await;
     outcome.unwrap_or_else(|fault| {
         trace.iter().for_each(|trace| trace.on_fault(fault));
         refused(&peer, &telling, fault)
@@ -64,17 +67,17 @@ struct Decided {
 async fn exchange(
     arrived: Arrived,
     path: Path,
-    operation: Operation,
     telling: &mut Telling,
 ) -> Result<Response<AnswerBody>, Fault> {
     let Arrived { peer, mut headers, body, at, request_id, trace } = arrived;
     let worker = &peer.worker;
     let held = held(&peer)?;
     let tenant = identify(&held.table, &headers, &peer)?;
-    let profile = match operation {
-        Operation::Embeddings => Profile::Embeddings,
-        Operation::Completions => Profile::Completions,
-        _ => Profile::Chat,
+    let profile = match path {
+        Path::Embeddings => Profile::Embeddings,
+        Path::Completions => Profile::Completions,
+        Path::ChatCompletions => Profile::Chat,
+        Path::Messages | Path::CountTokens => Profile::Messages,
     };
     let envelope = envelope(&headers)?;
     may_begin(worker, &held, tenant, &envelope)?;
@@ -106,16 +109,15 @@ async fn exchange(
     let overhead_us = timing.on_dispatch(worker);
     let order = Order {
         shared: attempt::Shared {
-            worker,
-            held,
-            claim: &claim,
-            drop_usage: head.stream && !head.wants_usage(),
+            needs_whole: path.words() != Words::OpenAi,
+            ..attempt::Shared::new(worker, held, &claim, drops_usage(head))
         },
         path,
+        words: path.words(),
         streamed: head.stream,
         is_apart: peer.is_h2,
         headers,
-        body: &|offer| splice::for_upstream(&body, head, &offer.upstream_json),
+        body: &|offer, words| told(&body, head, &offer.upstream_json, words),
     };
     let begun =
         drive(order, &mut exchange, &mut Unwatched).await.inspect_err(|_| blame(telling, held, &exchange))?;
@@ -130,9 +132,10 @@ async fn exchange(
         idle: timeout.idle,
         is_callers_deadline,
         trailers,
+        words: path.words(),
         telling: telling.clone(),
     };
-    Ok(stage.answer(begun, &exchange))
+    stage.answer(begun, &exchange)
 }
 
 /// Names the adapter that the fault came from.
@@ -199,12 +202,15 @@ struct Answering<'a> {
     idle: Duration,
     is_callers_deadline: bool,
     trailers: bool,
+    /// What the caller speaks.
+    words: Words,
     telling: Telling,
 }
 
 impl Answering<'_> {
-    fn answer(self, begun: Begun, exchange: &Exchange) -> Response<AnswerBody> {
-        let Begun { status, mut headers, mut charge, first_byte_at: _, rest } = begun;
+    fn answer(self, begun: Begun, exchange: &Exchange) -> Result<Response<AnswerBody>, Fault> {
+        let Begun { status, mut headers, mut charge, first_byte_at: _, words, rest } = begun;
+        let is_told = words != self.words;
         charge.on_chosen();
         for_caller(&mut headers);
         let (held, tenant) = (self.held, charge.tenant());
@@ -218,8 +224,14 @@ impl Answering<'_> {
             headers.insert(X_ATP_WINDOW, number(u64::from(calls)));
         }
         headers.insert(X_REQUEST_ID, self.request_id.clone());
+        if self.words == Words::Anthropic {
+            headers.insert(REQUEST_ID, self.request_id.clone());
+        }
         let body = match rest {
-            Rest::Whole(rope) => {
+            Rest::Whole(mut rope) => {
+                if is_told {
+                    rope = self.message(rope, status, &charge);
+                }
                 headers.insert(X_ATP_COST, number(charge.cost().as_usd_micros_ceil()));
                 self.timing.on_end(&self.peer.worker);
                 // Settled here: what is left is told as it is now.
@@ -228,9 +240,19 @@ impl Answering<'_> {
             }
             Rest::Events(flow) => {
                 headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
-                let Flow { first, reader, body } = *flow;
-                self.relay(&mut headers, Flow { first, reader: Lens::Events(reader), body }, charge, exchange)
+                let Flow { mut first, reader, body } = *flow;
+                let lens = if is_told {
+                    let mut out = Rope::new();
+                    let messages = Messages::new(&first, reader, &mut out)?;
+                    first = out;
+                    Lens::Messages(Box::new(messages))
+                } else {
+                    Lens::Events(reader)
+                };
+                self.relay(&mut headers, Flow { first, reader: lens, body }, charge, exchange)
             }
+            // Longer than is held to be told in other words.
+            Rest::Long(_) if is_told => return Err(Fault::upstream(Kind::Garbled, Retry::Never)),
             Rest::Long(flow) => {
                 let Flow { first, reader, body } = *flow;
                 self.relay(&mut headers, Flow { first, reader: Lens::Body(reader), body }, charge, exchange)
@@ -240,7 +262,14 @@ impl Answering<'_> {
         let mut response = Response::new(body);
         *response.status_mut() = status;
         *response.headers_mut() = headers;
-        response
+        Ok(response)
+    }
+
+    /// A chat completion, or a refusal, as Messages has it. What is neither stays as it is.
+    fn message(&self, rope: Rope, status: StatusCode, charge: &Charge) -> Rope {
+        let id = self.request_id.to_str().unwrap_or_default();
+        let told = anthropic::answer::from_chat(&rope.joined(), status.as_u16(), &charge.usage(), id);
+        told.map_or(rope, |told| Rope::from(Bytes::from(told)))
     }
 
     fn relay(
@@ -282,7 +311,28 @@ impl Answering<'_> {
 }
 
 pub fn prompt_bytes(head: &Head) -> u64 {
-    head.content.map_or(0, |span| span.end - span.start)
+    head.content.map_or(0, |span| span.end - span.start) + head.system_bytes
+}
+
+/// A caller of Messages is told usage in events it needs; one of a chat, in one of its own.
+fn drops_usage(head: &Head) -> bool {
+    head.stream && !head.wants_usage() && head.profile != Profile::Messages
+}
+
+/// The body for an adapter: as it is but for the model, or in the hub's words.
+fn told(body: &Rope, head: &Head, model_json: &Bytes, words: Words) -> Result<Rope, Fault> {
+    if head.profile != Profile::Messages || words == Words::Anthropic {
+        return Ok(splice::for_upstream(body, head, model_json));
+    }
+    anthropic::request::to_chat(body, model_json).map(|told| Bytes::from(told).into())
+}
+
+/// In whose shape an operation's faults are told.
+fn dialect(path: Path) -> Dialect {
+    match path.words() {
+        Words::OpenAi => Dialect::OpenAi,
+        Words::Anthropic => Dialect::Anthropic,
+    }
 }
 
 fn wants_trailers(headers: &HeaderMap) -> bool {

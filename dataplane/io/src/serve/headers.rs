@@ -15,6 +15,11 @@ use crate::served::Hold;
 use crate::worker::Worker;
 
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// As Anthropic's clients know it.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+pub const X_ATP_ESTIMATED: HeaderName = HeaderName::from_static("x-atp-estimated");
+pub const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
+pub const ANTHROPIC_BETA: HeaderName = HeaderName::from_static("anthropic-beta");
 pub const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 pub const X_ATP_MODEL: HeaderName = HeaderName::from_static("x-atp-model");
 pub const X_ATP_ADAPTER: HeaderName = HeaderName::from_static("x-atp-adapter");
@@ -35,7 +40,7 @@ const X_REMAINING_REQUESTS: HeaderName = HeaderName::from_static("x-ratelimit-re
 const X_LIMIT_TOKENS: HeaderName = HeaderName::from_static("x-ratelimit-limit-tokens");
 const X_REMAINING_TOKENS: HeaderName = HeaderName::from_static("x-ratelimit-remaining-tokens");
 const X_RESET_TOKENS: HeaderName = HeaderName::from_static("x-ratelimit-reset-tokens");
-const OURS: [&str; 2] = ["x-atp-", "x-ratelimit-"];
+const OURS: [&str; 3] = ["x-atp-", "x-ratelimit-", "anthropic-ratelimit-"];
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const PROXY_AUTHORIZATION: HeaderName = HeaderName::from_static("proxy-authorization");
@@ -50,7 +55,7 @@ const HOP_BY_HOP: [HeaderName; 8] =
 const CALLERS: [HeaderName; 8] =
     [HOST, EXPECT, COOKIE, AUTHORIZATION, PROXY_AUTHORIZATION, X_API_KEY, API_KEY, X_GOOG_API_KEY];
 /// The adapter's own.
-const ADAPTERS: [HeaderName; 5] = [CONTENT_LENGTH, SET_COOKIE, SERVER, ALT_SVC, X_REQUEST_ID];
+const ADAPTERS: [HeaderName; 6] = [CONTENT_LENGTH, SET_COOKIE, SERVER, ALT_SVC, X_REQUEST_ID, REQUEST_ID];
 
 /// A request's headers for an adapter, in place.
 pub fn for_upstream(headers: &mut HeaderMap, request_id: &HeaderValue) {
@@ -83,8 +88,8 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
     HOP_BY_HOP.iter().for_each(|name| drop(headers.remove(name)));
 }
 
-/// `x-atp-*` is between the caller and this proxy. `x-ratelimit-*` of an adapter are those of a credential
-/// that all tenants share: what it says is heeded here and told to nobody.
+/// `x-atp-*` is between the caller and this proxy. `x-ratelimit-*` and the like of an adapter are those of a
+/// credential that all tenants share: what it says is heeded here and told to nobody.
 fn strip_ours(headers: &mut HeaderMap) {
     loop {
         let is_ours = |name: &&HeaderName| OURS.iter().any(|prefix| name.as_str().starts_with(prefix));

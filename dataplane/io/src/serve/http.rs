@@ -17,7 +17,7 @@ use super::answer::{AnswerBody, refusal};
 use super::arriving::Arriving;
 use super::atp::{h2, ws};
 use super::headers::{X_API_KEY, request_id};
-use super::{Peer, ask, completions, health, mcp, memory, models};
+use super::{Peer, ask, completions, count, health, mcp, memory, models};
 use crate::admin::is_foreign;
 use crate::callers::Asker;
 use crate::clock;
@@ -66,7 +66,7 @@ pub async fn serve(peer: Arc<Peer>, request: Request<Arriving>) -> Response<Answ
     let mut response = if arrived.headers.len() > HEADERS_MAX {
         too_many_headers()
     } else {
-        open(door, arrived, &head.uri, operation, on_upgrade).await
+        open(door, arrived, &head.uri, on_upgrade).await
     };
     unanswered.on_answered();
     let counted = response.extensions_mut().remove::<mcp::Counted>();
@@ -104,7 +104,6 @@ async fn open(
     door: Door,
     arrived: Arrived,
     uri: &Uri,
-    operation: Operation,
     on_upgrade: Option<OnUpgrade>,
 ) -> Response<AnswerBody> {
     let path = uri.path();
@@ -131,7 +130,8 @@ async fn open(
             let opened = h2::open(&arrived.peer, &arrived.headers, arrived.body);
             opened.unwrap_or_else(|fault| refused(&arrived.peer, &telling, fault))
         }
-        Door::Completions(upstream) => completions::serve(arrived, upstream, operation).await,
+        Door::Completions(upstream) => completions::serve(arrived, upstream).await,
+        Door::CountTokens => count::serve(arrived).await,
         Door::Ask => ask::serve(arrived).await,
         Door::Mcp { is_get } => mcp::serve(arrived, is_get, uri.authority().map(Authority::as_str)).await,
         Door::Models => models::list(&arrived),
@@ -143,16 +143,21 @@ async fn open(
         Door::MemoryPut => memory::serve(&arrived, uri).await,
         Door::Health(what) => health::answer(&arrived.peer.worker.shared, what).await,
         Door::Wrong(fault) => {
-            let telling = Telling::new(Dialect::OpenAi, &arrived.request_id).about_path(path);
+            let telling = Telling::new(dialect(path), &arrived.request_id).about_path(path);
             refused(&arrived.peer, &telling, fault)
         }
         Door::Elsewhere(methods) => {
-            let telling = Telling::new(Dialect::OpenAi, &arrived.request_id).about_path(path);
+            let telling = Telling::new(dialect(path), &arrived.request_id).about_path(path);
             let mut response = refused(&arrived.peer, &telling, Fault::client(Kind::MethodNotAllowed));
             response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
             response
         }
     }
+}
+
+/// In whose shape those are told who ask for nothing there is.
+fn dialect(path: &str) -> Dialect {
+    if path.starts_with("/v1/messages") { Dialect::Anthropic } else { Dialect::OpenAi }
 }
 
 /// A request over HTTP/1.1 without a host, or with two, is none (RFC 9112 §3.2): they are how two proxies are
@@ -186,6 +191,7 @@ enum Door {
     Tunnel,
     Session,
     Completions(Path),
+    CountTokens,
     Ask,
     Mcp {
         is_get: bool,
@@ -211,6 +217,8 @@ fn door(method: &Method, path: &str) -> (Operation, Door) {
         "/v1/chat/completions" => (Method::POST, Operation::Chat, Door::Completions(Path::ChatCompletions)),
         "/v1/completions" => (Method::POST, Operation::Completions, Door::Completions(Path::Completions)),
         "/v1/embeddings" => (Method::POST, Operation::Embeddings, Door::Completions(Path::Embeddings)),
+        "/v1/messages" => (Method::POST, Operation::Chat, Door::Completions(Path::Messages)),
+        "/v1/messages/count_tokens" => (Method::POST, Operation::Other, Door::CountTokens),
         "/v1/ask" => (Method::POST, Operation::Ask, Door::Ask),
         "/atp/v1/session" => (Method::POST, Operation::Other, Door::Session),
         "/ws" => (Method::GET, Operation::Other, Door::WebSocket),

@@ -5,6 +5,7 @@ pub mod arriving;
 mod ask;
 pub mod atp;
 mod completions;
+mod count;
 mod flood;
 pub mod guard;
 pub mod headers;

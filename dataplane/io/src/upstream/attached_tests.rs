@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 
 use dataplane_core::dialect::rope::Rope;
+use dataplane_core::dialect::words::Words;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use proto_core::units::Moment;
@@ -19,6 +20,7 @@ fn call() -> Call {
         deadline: Moment(u64::MAX),
         model: 0,
         prompt_bytes: 0,
+        heard: Words::OpenAi,
     }
 }
 

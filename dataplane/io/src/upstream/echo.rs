@@ -264,7 +264,10 @@ impl Asked {
     fn words(&self, path: Path) -> u64 {
         let count = |value: &Value| text(value).split_whitespace().count() as u64;
         match path {
-            Path::ChatCompletions => self.messages.iter().map(|message| count(&message.content)).sum(),
+            // Asked in the hub's words, it never sees the last two.
+            Path::ChatCompletions | Path::Messages | Path::CountTokens => {
+                self.messages.iter().map(|message| count(&message.content)).sum()
+            }
             Path::Completions => count(&self.prompt),
             Path::Embeddings => count(&self.input),
         }

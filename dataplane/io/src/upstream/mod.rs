@@ -1,6 +1,7 @@
 //! Adapters as seen from here: a call goes in, the head of an answer and its body come out. A new kind of
 //! adapter is a new `Backend`; nothing above this room knows kinds.
 
+mod anthropic;
 pub mod attached;
 mod beside;
 pub mod body;
@@ -23,6 +24,7 @@ pub use tls::system_anchors;
 use std::sync::Arc;
 
 use dataplane_core::dialect::rope::Rope;
+use dataplane_core::dialect::words::Words;
 use dataplane_core::fault::{Fault, Kind, Retry, Side};
 use http::{HeaderMap, StatusCode};
 use proto_core::model::{AdapterKind, Endpoint, Name, Persona};
@@ -46,6 +48,7 @@ pub struct Upstream {
 #[derive(Debug)]
 enum Backend {
     OpenAi(Box<openai::OpenAi>),
+    Anthropic(Box<anthropic::Anthropic>),
     Dialled(Box<dialled::Dialled>),
     Ollama(Box<ollama::Ollama>),
     Grpc(Box<grpc::Grpc>),
@@ -55,7 +58,7 @@ enum Backend {
     Attached,
 }
 
-/// What is asked of an adapter, in OpenAI's words.
+/// What is asked of an adapter: in OpenAI's words, or in its own where it has others that callers speak.
 #[derive(Debug)]
 pub struct Call {
     pub path: Path,
@@ -70,6 +73,8 @@ pub struct Call {
     pub model: u64,
     /// Of the prompt in it.
     pub prompt_bytes: u64,
+    /// What its answer shall be in.
+    pub heard: Words,
 }
 
 /// Operations an adapter may be asked for.
@@ -78,10 +83,18 @@ pub enum Path {
     ChatCompletions,
     Completions,
     Embeddings,
+    Messages,
+    CountTokens,
 }
 
 impl Path {
-    const ALL: [Path; 3] = [Path::ChatCompletions, Path::Completions, Path::Embeddings];
+    /// Whose operation it is.
+    pub fn words(self) -> Words {
+        match self {
+            Path::ChatCompletions | Path::Completions | Path::Embeddings => Words::OpenAi,
+            Path::Messages | Path::CountTokens => Words::Anthropic,
+        }
+    }
 
     /// Behind the endpoint's base path.
     fn as_str(self) -> &'static str {
@@ -89,6 +102,8 @@ impl Path {
             Path::ChatCompletions => "/chat/completions",
             Path::Completions => "/completions",
             Path::Embeddings => "/embeddings",
+            Path::Messages => "/messages",
+            Path::CountTokens => "/messages/count_tokens",
         }
     }
 }
@@ -137,6 +152,10 @@ impl Upstream {
                 let dialled = dialled::Dialled::build(endpoints, auth, tls, *lease, ways)?;
                 Backend::Dialled(Box::new(dialled))
             }
+            AdapterKind::Anthropic { endpoint, auth, tls } => {
+                let anthropic = anthropic::Anthropic::build(endpoint, auth.as_ref(), tls.as_ref(), ways)?;
+                Backend::Anthropic(Box::new(anthropic))
+            }
             AdapterKind::Ollama { endpoint, auth, tls } => {
                 let ollama = ollama::Ollama::build(endpoint.as_ref(), auth.as_ref(), tls.as_ref(), ways)?;
                 Backend::Ollama(Box::new(ollama))
@@ -179,6 +198,7 @@ impl Upstream {
     pub async fn send(&self, worker: &Arc<Worker>, call: Call) -> Result<Answer, Fault> {
         match &self.backend {
             Backend::OpenAi(openai) => openai.send(worker, call).await,
+            Backend::Anthropic(anthropic) => anthropic.send(worker, call).await,
             Backend::Ollama(ollama) => ollama.send(worker, call).await,
             Backend::Grpc(grpc) => grpc.send(&self.name, worker, call).await,
             Backend::Role => Err(Fault::proxy(Kind::Internal)),
@@ -213,6 +233,7 @@ impl Upstream {
     fn server(&self) -> Option<&server::Server> {
         match &self.backend {
             Backend::OpenAi(openai) => Some(&openai.server),
+            Backend::Anthropic(anthropic) => Some(&anthropic.server),
             Backend::Ollama(ollama) => Some(&ollama.server),
             Backend::Grpc(grpc) => Some(&*grpc.server),
             Backend::Role | Backend::Dialled(_) | Backend::Echo(_) | Backend::Attached => None,
@@ -225,7 +246,7 @@ fn chat_only(path: Path) -> Result<(), Fault> {
     const WHAT: &str = "one whose adapter does more than chat: this kind of adapter has no such operation";
     match path {
         Path::ChatCompletions => Ok(()),
-        Path::Completions | Path::Embeddings => {
+        Path::Completions | Path::Embeddings | Path::Messages | Path::CountTokens => {
             let kind = Kind::InvalidField("model", WHAT);
             Err(Fault { side: Side::Client, kind, retry: Retry::Elsewhere })
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dataplane_core::fault::Fault;
+use dataplane_core::fault::{Fault, Kind, Retry};
 use proto_core::model::{Auth, Endpoint, TlsFiles};
 
 use super::server::{Server, Target, Versions};
@@ -12,8 +12,8 @@ use crate::worker::Worker;
 #[derive(Debug)]
 pub struct OpenAi {
     pub server: Server,
-    /// By [`Path`].
-    targets: [Target; Path::ALL.len()],
+    /// By [`Path`], those of its own.
+    targets: [Target; PATHS.len()],
 }
 
 impl OpenAi {
@@ -25,12 +25,15 @@ impl OpenAi {
     ) -> Result<OpenAi, Unusable> {
         let server = Server::build(endpoint, auth, files, Versions::Any, ways)?;
         let target = |path: Path| server.target(path.as_str());
-        let targets = [target(Path::ALL[0])?, target(Path::ALL[1])?, target(Path::ALL[2])?];
+        let targets = [target(PATHS[0])?, target(PATHS[1])?, target(PATHS[2])?];
         Ok(OpenAi { server, targets })
     }
 
     pub async fn send(&self, worker: &Arc<Worker>, call: Call) -> Result<Answer, Fault> {
-        let target = &self.targets[call.path as usize];
+        let refused = Fault::upstream(Kind::Refused, Retry::Elsewhere);
+        let target = self.targets.get(call.path as usize).ok_or(refused)?;
         self.server.send(worker, target, call.headers, call.body).await
     }
 }
+
+const PATHS: [Path; 3] = [Path::ChatCompletions, Path::Completions, Path::Embeddings];

@@ -11,6 +11,7 @@ use dataplane_core::dialect::openai::chunks::{Chunks, error_body};
 use dataplane_core::dialect::openai::merge::Merger;
 use dataplane_core::dialect::openai::{StreamEnd, StreamReader};
 use dataplane_core::dialect::rope::Rope;
+use dataplane_core::dialect::words::Retelling;
 use dataplane_core::fault::{Fault, Kind, Retry};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -36,7 +37,12 @@ pub struct Retold {
 #[derive(Debug)]
 pub enum Words {
     Ollama(Lines),
-    Grpc { pieces: Pieces, status: Option<Status> },
+    /// Those that callers speak too.
+    Spoken(Retelling),
+    Grpc {
+        pieces: Pieces,
+        status: Option<Status>,
+    },
 }
 
 impl Retold {
@@ -81,13 +87,18 @@ impl Words {
                 *status = status_of(&trailers);
                 Ok(())
             }
-            (Words::Ollama(_), Piece::Trailers(_)) => Ok(()),
+            (Words::Spoken(retelling), Piece::Data(data)) => retelling.push(&data, out),
+            (Words::Ollama(_) | Words::Spoken(_), Piece::Trailers(_)) => Ok(()),
         }
     }
 
     fn on_end(&mut self, out: &mut Rope) -> Result<(), Fault> {
         match self {
             Words::Ollama(lines) => lines.end(out),
+            Words::Spoken(retelling) => {
+                retelling.end(out);
+                Ok(())
+            }
             Words::Grpc { pieces, status: Some(status) } => pieces.end(*status, out),
             // A call without a status did not end.
             Words::Grpc { status: None, .. } => Err(Fault::upstream(Kind::Truncated, Retry::ElsewhereAtCost)),

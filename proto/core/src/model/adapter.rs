@@ -24,6 +24,8 @@ pub enum AdapterKind {
     /// The same, which says itself at which of these places it is, and is asked there for as long as its word
     /// holds.
     Dialled { endpoints: Box<[Endpoint]>, lease: Duration, auth: Option<Auth>, tls: Option<TlsFiles> },
+    /// A server of Anthropic's Messages.
+    Anthropic { endpoint: Endpoint, auth: Option<Auth>, tls: Option<TlsFiles> },
     /// A server of Ollama's own API; without an endpoint the one its data plane's environment names.
     Ollama { endpoint: Option<Endpoint>, auth: Option<Auth>, tls: Option<TlsFiles> },
     /// A server of `atp.adapter.v1.AdapterService`.
@@ -41,6 +43,7 @@ impl AdapterKind {
     pub fn as_str(&self) -> &'static str {
         match self {
             AdapterKind::OpenAi { .. } | AdapterKind::Dialled { .. } => "openai",
+            AdapterKind::Anthropic { .. } => "anthropic",
             AdapterKind::Ollama { .. } => "ollama",
             AdapterKind::Grpc { .. } => "grpc",
             AdapterKind::Persona(_) => "persona",

@@ -23,19 +23,16 @@ pub fn read(spec: &Field<'_>, name: Option<Name>) -> Option<Adapter> {
 
 fn kind(fields: &Fields<'_>) -> Option<AdapterKind> {
     let field = fields.required("kind")?;
-    if LATER_KINDS.iter().any(|later| field.is_text(later)) {
-        let what = format!("{} is not served by this version", field.shown());
-        return field.wrong(what);
-    }
     let kind = field.one_of(&[
         ("openai", Served::OpenAi),
+        ("anthropic", Served::Anthropic),
         ("ollama", Served::Ollama),
         ("grpc", Served::Grpc),
         ("persona", Served::Persona),
         ("echo", Served::Echo),
         ("attached", Served::Attached),
     ])?;
-    if matches!(kind, Served::Ollama | Served::Grpc)
+    if matches!(kind, Served::Anthropic | Served::Ollama | Served::Grpc)
         && let Some(allowed) = fields.optional("allow_endpoints")
     {
         allowed.mistake("is for kind openai only; remove it");
@@ -50,6 +47,10 @@ fn kind(fields: &Fields<'_>) -> Option<AdapterKind> {
         Served::OpenAi => {
             let (endpoint, auth, tls) = server(fields, fields.must("endpoint", read_endpoint).map(Some))?;
             Some(AdapterKind::OpenAi { endpoint: endpoint?, auth, tls })
+        }
+        Served::Anthropic => {
+            let (endpoint, auth, tls) = server(fields, fields.must("endpoint", read_endpoint).map(Some))?;
+            Some(AdapterKind::Anthropic { endpoint: endpoint?, auth, tls })
         }
         Served::Ollama => {
             let (endpoint, auth, tls) = server(fields, fields.maybe("endpoint", read_endpoint))?;
@@ -66,6 +67,7 @@ fn kind(fields: &Fields<'_>) -> Option<AdapterKind> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Served {
     OpenAi,
+    Anthropic,
     Ollama,
     Grpc,
     Persona,
@@ -338,8 +340,6 @@ const ENDPOINTS_MAX: usize = 64;
 const LEASE_DEFAULT: Duration = Duration::from_secs(300);
 const LEASE_MS_MIN: u64 = 1_000;
 const LEASE_MS_MAX: u64 = 86_400_000;
-
-const LATER_KINDS: [&str; 1] = ["anthropic"];
 
 const GRADES: [(&str, Grade); 4] = [("A", Grade::A), ("B", Grade::B), ("C", Grade::C), ("D", Grade::D)];
 

@@ -3,6 +3,7 @@
 //! | | before the first byte | in a stream |
 //! |---|---|---|
 //! | OpenAI | `{"error":{"message","type","param","code"}}` | `data: {"error":{…}}` and a blank line |
+//! | Anthropic | `{"type":"error","error":{"type","message"},"request_id"}` | the same, as an `error` event |
 //! | ask | `{"error","status","detail"}`, or the older shapes existing clients know | an `error` and a
 //! `final` line |
 //!
@@ -27,6 +28,7 @@ use crate::fault::{Fault, Kind, Malformed, MalformedWhat, Side};
 pub enum Dialect {
     OpenAi,
     Ask,
+    Anthropic,
 }
 
 /// What a message may name. Everything but `models` may be empty: then it is left out.
@@ -65,8 +67,25 @@ pub fn write(fault: Fault, dialect: Dialect, place: Place, context: &Context<'_>
             openai(fault, context, out);
             out.extend_from_slice(b"\n\n");
         }
+        (Dialect::Anthropic, Place::Body) => anthropic(fault, context, out),
+        (Dialect::Anthropic, Place::Stream) => {
+            out.extend_from_slice(b"event: error\ndata: ");
+            anthropic(fault, context, out);
+            out.extend_from_slice(b"\n\n");
+        }
         (Dialect::Ask, Place::Body) => ask(fault, context, out),
         (Dialect::Ask, Place::Stream) => ask_lines(fault, context, out),
+    }
+}
+
+/// The status of an answer that is nothing but this fault. The same in every dialect but Anthropic's, which
+/// has one of its own for a server with too much to do.
+pub fn status(fault: Fault, dialect: Dialect) -> u16 {
+    let is_overload =
+        matches!(fault.kind, Kind::Shed { .. } | Kind::AllTripped | Kind::Status { code: 503 | 529, .. });
+    match dialect {
+        Dialect::Anthropic if is_overload => 529,
+        _ => fault.status(),
     }
 }
 
@@ -123,6 +142,19 @@ fn openai(fault: Fault, context: &Context<'_>, out: &mut Vec<u8>) {
         None => out.extend_from_slice(b"null"),
     }
     put!(out, r#","code":"{}"}}}}"#, fault.code());
+}
+
+/// `{"type":"error","error":{"type","message"},"request_id"}`
+fn anthropic(fault: Fault, context: &Context<'_>, out: &mut Vec<u8>) {
+    let family = match fault.kind {
+        Kind::BudgetExceeded | Kind::BudgetSpent { .. } => "billing_error",
+        _ => super::anthropic::answer::error_type(status(fault, Dialect::Anthropic)),
+    };
+    put!(out, r#"{{"type":"error","error":{{"type":"{family}","message":"#);
+    quote_message(fault, context, out);
+    out.extend_from_slice(br#"},"request_id":"#);
+    quote(context.request_id, out);
+    out.push(b'}');
 }
 
 /// OpenAI's words for the family of an error; clients branch on the status and the code.

@@ -131,6 +131,37 @@ fn every_fault_has_openais_four_keys_and_a_whole_sentence() {
 }
 
 #[test]
+fn every_fault_has_anthropics_shape_with_a_type_its_clients_know() {
+    const TYPES: [&str; 11] = [
+        "invalid_request_error",
+        "authentication_error",
+        "billing_error",
+        "permission_error",
+        "not_found_error",
+        "request_too_large",
+        "rate_limit_error",
+        "timeout_error",
+        "api_error",
+        "overloaded_error",
+        "conflict_error",
+    ];
+    for fault in faults() {
+        let body = written(fault, Dialect::Anthropic, Place::Body, &CONTEXT);
+        let value = parsed(&body);
+        assert_eq!((&value["type"], &value["request_id"]), (&json!("error"), &json!("req-1")));
+        assert!(TYPES.contains(&value["error"]["type"].as_str().unwrap()), "{body}");
+        assert_eq!(value["error"]["message"], message(fault, &CONTEXT));
+        let event = written(fault, Dialect::Anthropic, Place::Stream, &CONTEXT);
+        assert_eq!(event, format!("event: error\ndata: {body}\n\n"));
+        let is_overloaded = value["error"]["type"] == "overloaded_error";
+        let told = status(fault, Dialect::Anthropic);
+        assert_eq!(is_overloaded, matches!(told, 503 | 529), "{fault:?}");
+        assert!(told == fault.status() || (told, fault.status()) == (529, 503), "{fault:?}");
+        assert_eq!(status(fault, Dialect::OpenAi), fault.status());
+    }
+}
+
+#[test]
 fn the_family_of_an_error_follows_its_status() {
     let family =
         |kind| parsed(&written(Fault::proxy(kind), Dialect::OpenAi, Place::Body, &CONTEXT))["error"].clone();

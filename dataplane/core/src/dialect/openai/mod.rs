@@ -15,15 +15,20 @@ mod tests;
 
 use bytes::Bytes;
 
+pub(super) use self::reading::COUNT_MAX;
+
 use self::join::Chunk;
 use self::reading::Reading;
+use super::anthropic;
 use super::json::{Lexer, Span, unescape};
 use super::rope::Rope;
 use super::sse::{Event, Splitter, Verdict};
+use super::words::Words;
 use crate::bill::Usage;
 use crate::fault::Fault;
 
-/// Reads one stream of `chat.completion.chunk` or text completion events.
+/// Reads one stream of `chat.completion.chunk` or text completion events; or, of an answer that passes to a
+/// caller in its adapter's own words, of those.
 #[derive(Debug)]
 pub struct StreamReader {
     splitter: Splitter,
@@ -42,6 +47,8 @@ pub struct Progress {
     pub is_done: bool,
     /// An event with an error came, and was sent on.
     pub has_error: bool,
+    /// That error says that the upstream is overloaded.
+    pub is_overloaded: bool,
     /// Events whose data is no JSON object.
     pub unread: u64,
     /// Choices that appeared, and those with a finish reason: bit by index.
@@ -54,7 +61,7 @@ pub struct Progress {
 pub enum StreamEnd {
     /// The caller has all of it: end cleanly.
     Complete,
-    /// All of it but the last event: send [`DONE`], then end cleanly.
+    /// All of it but the last event: send [`StreamReader::last`], then end cleanly.
     CompleteWithoutDone,
     /// It broke off: send an error event, then abort the body. Never end cleanly: official clients take that
     /// for a complete answer.
@@ -69,8 +76,22 @@ pub const DONE: &[u8] = b"data: [DONE]\n\n";
 impl StreamReader {
     /// `drop_usage`: the caller did not ask for a usage event, so the one without choices is taken out.
     pub fn new(drop_usage: bool) -> StreamReader {
-        let judge = Judge { lexer: Lexer::new(), drop_usage, progress: Progress::default() };
+        StreamReader::of(Words::OpenAi, drop_usage)
+    }
+
+    /// For a stream in these words. Anthropic's always tell usage, within events that callers need.
+    pub fn of(words: Words, drop_usage: bool) -> StreamReader {
+        let (progress, counts) = (Progress::default(), anthropic::Counts::default());
+        let judge = Judge { words, lexer: Lexer::new(), drop_usage, progress, counts };
         StreamReader { splitter: Splitter::new(), judge }
+    }
+
+    /// What ends a stream in these words.
+    pub fn last(&self) -> &'static [u8] {
+        match self.judge.words {
+            Words::OpenAi => DONE,
+            Words::Anthropic => b"event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
+        }
     }
 
     /// Reads the next piece; what can be sent on of it, whole events only, is appended to `out`.
@@ -138,8 +159,9 @@ impl StreamReader {
             return StreamEnd::Complete;
         }
         // Some servers leave out the blank line after their last event.
-        let done_at_last = self.splitter.tail().is_some_and(|event| is_done(event.data));
-        if clean && (done_at_last || progress.is_finished()) {
+        let judge = &mut self.judge;
+        let done_at_last = self.splitter.tail().is_some_and(|event| judge.is_last(event));
+        if clean && (done_at_last || self.judge.progress.is_finished()) {
             self.judge.progress.is_done |= done_at_last;
             return StreamEnd::CompleteWithoutDone;
         }
@@ -162,13 +184,61 @@ impl Progress {
 /// Reads events and says what becomes of them.
 #[derive(Debug)]
 struct Judge {
+    words: Words,
     lexer: Lexer,
     drop_usage: bool,
     progress: Progress,
+    /// Of Anthropic's streams, whose events tell a part each.
+    counts: anthropic::Counts,
 }
 
 impl Judge {
     fn read(&mut self, event: Event<'_>, text: impl FnOnce(&[u8])) -> Verdict {
+        match self.words {
+            Words::OpenAi => self.read_chunk(event, text),
+            Words::Anthropic => self.read_message(event),
+        }
+    }
+
+    fn is_last(&mut self, event: Event<'_>) -> bool {
+        match self.words {
+            Words::OpenAi => is_done(event.data),
+            Words::Anthropic => {
+                self.read_message(event);
+                self.progress.is_done
+            }
+        }
+    }
+
+    fn read_message(&mut self, event: Event<'_>) -> Verdict {
+        let Some(data) = event.data.filter(|data| !data.trim_ascii().is_empty()) else {
+            return Verdict::Forward;
+        };
+        let mut reading = anthropic::Reading::default();
+        self.lexer.reset();
+        let sound = self.lexer.push(data, &mut reading).and_then(|()| self.lexer.finish());
+        let progress = &mut self.progress;
+        if sound.is_err() {
+            progress.unread += 1;
+            return Verdict::Drop;
+        }
+        self.counts.update(reading.counts);
+        progress.usage = self.counts.usage().or(progress.usage);
+        progress.seen = 1;
+        progress.finished |= u128::from(reading.is_finished);
+        match reading.what {
+            anthropic::What::Delta => progress.tokens_received += 1,
+            anthropic::What::Stop => progress.is_done = true,
+            anthropic::What::Error => {
+                progress.has_error = true;
+                progress.is_overloaded = reading.is_overloaded;
+            }
+            anthropic::What::Other => {}
+        }
+        Verdict::Forward
+    }
+
+    fn read_chunk(&mut self, event: Event<'_>, text: impl FnOnce(&[u8])) -> Verdict {
         // Some servers keep a quiet stream alive with events without data.
         let Some(data) = event.data.filter(|data| !data.trim_ascii().is_empty()) else {
             return Verdict::Forward;
@@ -190,6 +260,7 @@ impl Judge {
         }
         progress.tokens_received += u64::from(reading.has_token);
         progress.has_error |= reading.is_error;
+        progress.is_overloaded |= reading.is_overloaded;
         progress.seen |= reading.seen;
         progress.finished |= reading.finished;
         let usage = reading.usage();
@@ -220,7 +291,13 @@ fn is_done(data: Option<&[u8]>) -> bool {
 #[derive(Debug)]
 pub struct BodyReader {
     lexer: Lexer,
-    reading: Reading,
+    told: Told,
+}
+
+#[derive(Debug)]
+enum Told {
+    Chat(Reading),
+    Message(anthropic::Reading),
 }
 
 /// What an answer that is not streamed says.
@@ -235,19 +312,35 @@ pub struct Answer {
 
 impl BodyReader {
     pub fn new() -> BodyReader {
-        BodyReader { lexer: Lexer::new(), reading: Reading::new() }
+        BodyReader::of(Words::OpenAi)
+    }
+
+    /// For an answer in these words.
+    pub fn of(words: Words) -> BodyReader {
+        let told = match words {
+            Words::OpenAi => Told::Chat(Reading::new()),
+            Words::Anthropic => Told::Message(anthropic::Reading::default()),
+        };
+        BodyReader { lexer: Lexer::new(), told }
     }
 
     /// Reads the next piece.
     pub fn push(&mut self, piece: &[u8]) {
         // Whether it is sound is asked once, at the end; a lexer that failed does no more work.
-        let _ = self.lexer.push(piece, &mut self.reading);
+        let _ = match &mut self.told {
+            Told::Chat(reading) => self.lexer.push(piece, reading),
+            Told::Message(reading) => self.lexer.push(piece, reading),
+        };
     }
 
     /// The answer is complete.
     pub fn end(&mut self) -> Answer {
         let is_sound = self.lexer.finish().is_ok();
-        Answer { usage: self.reading.usage(), is_error: self.reading.is_error, is_sound }
+        let (usage, is_error) = match &self.told {
+            Told::Chat(reading) => (reading.usage(), reading.is_error),
+            Told::Message(reading) => (reading.counts.usage(), reading.what == anthropic::What::Error),
+        };
+        Answer { usage, is_error, is_sound }
     }
 }
 

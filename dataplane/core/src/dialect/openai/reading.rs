@@ -15,6 +15,8 @@ pub(super) struct Reading {
     pub text: Option<Span>,
     /// There is an `error` that is not null, or the object is one.
     pub is_error: bool,
+    /// That error says so: it is how an overloaded provider of Anthropic's is told here.
+    pub is_overloaded: bool,
     /// Choices that appear, and those with a `finish_reason`: bit by index, the last for all beyond.
     pub seen: u128,
     pub finished: u128,
@@ -34,6 +36,7 @@ enum Place {
     Choices,
     Choice,
     Delta,
+    Error,
     Usage,
     PromptDetails,
     CompletionDetails,
@@ -46,6 +49,7 @@ enum Key {
     Choices,
     Usage,
     Error,
+    ErrorCode,
     Index,
     /// `delta` of a stream, `message` of an answer in one.
     Delta,
@@ -59,6 +63,7 @@ enum Key {
     PromptDetails,
     CompletionDetails,
     CachedTokens,
+    CacheWriteTokens,
     ReasoningTokens,
 }
 
@@ -69,6 +74,7 @@ impl Reading {
             has_token: false,
             text: None,
             is_error: false,
+            is_overloaded: false,
             seen: 0,
             finished: 0,
             usage: Usage::default(),
@@ -82,8 +88,9 @@ impl Reading {
 
     /// What was reported, all of it or nothing: where one count cannot be, neither are the others believed.
     pub fn usage(&self) -> Option<Usage> {
-        let Usage { input, cached_input, output, reasoning, .. } = self.usage;
-        let is_likely = [input, cached_input, output, reasoning].into_iter().all(|count| count <= COUNT_MAX);
+        let Usage { input, cached_input, cache_write, output, reasoning, .. } = self.usage;
+        let counts = [input, cached_input, cache_write, output, reasoning];
+        let is_likely = counts.into_iter().all(|count| count <= COUNT_MAX);
         (self.has_usage && is_likely).then_some(self.usage)
     }
 
@@ -93,6 +100,7 @@ impl Reading {
             Key::PromptTokens => usage.input = count,
             Key::CompletionTokens => usage.output = count,
             Key::CachedTokens => usage.cached_input = count,
+            Key::CacheWriteTokens => usage.cache_write = count,
             Key::ReasoningTokens => usage.reasoning = count,
             _ => return,
         }
@@ -113,6 +121,10 @@ impl Visitor for Reading {
             (Place::Outside, ..) => Place::Top,
             (Place::Top, Key::Choices, Shape::Array) => Place::Choices,
             (Place::Top, Key::Usage, Shape::Object) => Place::Usage,
+            (Place::Top, Key::Error, Shape::Object) => {
+                self.is_error = true;
+                Place::Error
+            }
             (Place::Choices, _, Shape::Object) => {
                 self.has_choices = true;
                 self.index = 0;
@@ -141,7 +153,7 @@ impl Visitor for Reading {
                 Place::Choices
             }
             Place::Delta => Place::Choice,
-            Place::Choices | Place::Usage => Place::Top,
+            Place::Choices | Place::Usage | Place::Error => Place::Top,
             Place::PromptDetails | Place::CompletionDetails => Place::Usage,
             Place::Top | Place::Outside => Place::Outside,
         };
@@ -168,6 +180,7 @@ impl Visitor for Reading {
             // Some servers write "" where others write null.
             Key::FinishReason => self.is_finished = chars > 0,
             Key::Error => self.is_error = true,
+            Key::ErrorCode => self.is_overloaded = text == Some(b"overloaded_error"),
             Key::Object => self.is_error |= text == Some(b"error"),
             _ => {}
         }
@@ -225,7 +238,9 @@ impl Key {
                 b"completion_tokens_details" => Key::CompletionDetails,
                 _ => Key::Other,
             },
+            Place::Error if text == b"code" => Key::ErrorCode,
             Place::PromptDetails if text == b"cached_tokens" => Key::CachedTokens,
+            Place::PromptDetails if text == b"cache_write_tokens" => Key::CacheWriteTokens,
             Place::CompletionDetails if text == b"reasoning_tokens" => Key::ReasoningTokens,
             _ => Key::Other,
         }
@@ -236,4 +251,4 @@ impl Key {
 const INDEX_MAX: u64 = 127;
 /// Of tokens, a hundred times the longest context there is. What servers write where they do not know (all
 /// bits of a number of 32 or 64, with a sign or without) is above it: a debt of years to whoever asked.
-const COUNT_MAX: u64 = 1 << 30;
+pub(in super::super) const COUNT_MAX: u64 = 1 << 30;

@@ -65,7 +65,7 @@ fn a_stream_passes_through_and_is_counted() {
     for stream in [CHAT.to_string(), CHAT.replace('\n', "\r\n"), CHAT.replace('\n', "\r")] {
         let outcome = read_all_ways(&stream, false);
         assert_eq!((outcome.sent, outcome.end), (stream, StreamEnd::Complete));
-        let usage = Usage { input: 11, cached_input: 4, output: 2, reasoning: 1, estimated: false };
+        let usage = Usage { input: 11, cached_input: 4, output: 2, reasoning: 1, ..Usage::default() };
         assert_eq!(outcome.progress.usage, Some(usage));
         assert_eq!((outcome.progress.tokens_received, outcome.progress.unread), (2, 0));
         assert!(outcome.progress.is_done && outcome.progress.is_finished() && !outcome.progress.has_error);

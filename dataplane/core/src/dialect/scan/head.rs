@@ -16,6 +16,8 @@ pub enum Profile {
     Embeddings,
     /// `POST /v1/ask`
     Ask,
+    /// `POST /v1/messages`
+    Messages,
 }
 
 /// What a request asks for, by what stands in its body. No heap; copied freely.
@@ -43,6 +45,8 @@ pub struct Head {
     pub stream_options: StreamOptions,
     /// The value of `messages`, `prompt` or `input`, whichever the profile has; as it stands in the body.
     pub content: Option<Span>,
+    /// Bytes of `system`, where that stands beside `messages`.
+    pub system_bytes: u64,
     /// Elements of `messages`, or of a `prompt` or `input` that is an array.
     pub items: u64,
     /// Read only in [`Profile::Ask`].
@@ -148,6 +152,7 @@ impl Head {
             has_tools: false,
             stream_options: StreamOptions::Absent,
             content: None,
+            system_bytes: 0,
             items: 0,
             ask: Asked::default(),
         }

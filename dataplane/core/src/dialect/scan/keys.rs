@@ -42,6 +42,7 @@ enum Key {
     StreamOptions,
     IncludeUsage,
     Messages,
+    System,
     Prompt,
     Input,
     Quality,
@@ -92,6 +93,9 @@ impl Reader {
             None => {
                 if self.key.is_content() {
                     self.head.content = Some(span);
+                }
+                if self.key == Key::System {
+                    self.head.system_bytes = span.end - span.start;
                 }
                 Ok(())
             }
@@ -273,18 +277,19 @@ impl Visitor for Reader {
 
 impl Key {
     fn of(profile: Profile, text: &[u8]) -> Key {
-        use Profile::{Ask, Chat, Completions, Embeddings};
+        use Profile::{Ask, Chat, Completions, Embeddings, Messages};
         match (text, profile) {
             (b"model", _) => Key::Model,
-            (b"messages", Chat) => Key::Messages,
+            (b"messages", Chat | Messages) => Key::Messages,
+            (b"system", Messages) => Key::System,
             (b"prompt", Completions | Ask) => Key::Prompt,
             (b"input", Embeddings) => Key::Input,
-            (b"stream", Chat | Completions) => Key::Stream,
+            (b"stream", Chat | Completions | Messages) => Key::Stream,
             (b"stream_options", Chat | Completions) => Key::StreamOptions,
-            (b"max_tokens", Chat | Completions | Ask) => Key::MaxTokens,
+            (b"max_tokens", Chat | Completions | Ask | Messages) => Key::MaxTokens,
             (b"max_completion_tokens", Chat | Completions) => Key::MaxCompletionTokens,
             (b"n", Chat | Completions) => Key::N,
-            (b"tools", Chat) => Key::Tools,
+            (b"tools", Chat | Messages) => Key::Tools,
             (b"quality", Ask) => Key::Quality,
             (b"max_cost_usd", Ask) => Key::MaxCostUsd,
             (b"latency_slo_ms", Ask) => Key::LatencySloMs,
@@ -308,6 +313,7 @@ impl Key {
             Key::StreamOptions => "stream_options",
             Key::IncludeUsage => "stream_options.include_usage",
             Key::Messages => "messages",
+            Key::System => "system",
             Key::Prompt => "prompt",
             Key::Input => "input",
             Key::Quality => "quality",
@@ -331,7 +337,8 @@ impl Key {
             Key::MaxTokens | Key::MaxCompletionTokens | Key::N => Some("a whole number of 0 or more"),
             Key::MaxCostUsd | Key::LatencySloMs => Some("a number"),
             Key::StreamOptions => Some("an object"),
-            Key::Other | Key::Tools | Key::Messages | Key::Prompt | Key::Input | Key::ContextRefs => None,
+            Key::Other | Key::Tools | Key::Messages | Key::System => None,
+            Key::Prompt | Key::Input | Key::ContextRefs => None,
         }
     }
 

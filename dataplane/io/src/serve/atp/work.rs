@@ -14,6 +14,7 @@ use dataplane_core::dialect::openai::StreamReader;
 use dataplane_core::dialect::openai::join::Joiner;
 use dataplane_core::dialect::rope::Rope;
 use dataplane_core::dialect::scan::{Profile, Quality};
+use dataplane_core::dialect::words::Words;
 use dataplane_core::dialect::{ask, splice};
 use dataplane_core::exchange::{Exchange, Terms};
 use dataplane_core::fault::{Fault, Kind, Retry};
@@ -167,15 +168,11 @@ async fn answer(job: Job, outbox: &Outbox, telling: &mut Telling) -> Result<Done
     let timing = Timing { arrived: job.at };
     timing.on_dispatch(worker);
     let mut exchange = Exchange::new(plan, terms, job.at);
-    let body = |offer: &OfferRow| match is_chat {
-        true => splice::for_upstream(&request.body, &head, &offer.upstream_json),
-        false => {
-            ask::for_upstream(&request.body, &within_cost(&head, offer), &Bytes::new(), &offer.upstream_json)
-        }
-    };
+    let body = |offer: &OfferRow, _: Words| Ok(upstream_body(&request, offer));
     let order = Order {
-        shared: attempt::Shared { worker, held: &job.held, claim: &claim, drop_usage: !head.wants_usage() },
+        shared: attempt::Shared::new(worker, &job.held, &claim, !head.wants_usage()),
         path: Path::ChatCompletions,
+        words: Words::OpenAi,
         streamed,
         is_apart: true,
         headers: upstream_headers(&job),
@@ -276,6 +273,14 @@ fn claim(job: &Job, request: &Request, total: Duration) -> Result<Claim, Fault> 
         trace.set_model(model);
     }
     Ok(claim)
+}
+
+fn upstream_body(request: &Request, offer: &OfferRow) -> Rope {
+    let Request { head, body } = request;
+    match head.profile {
+        Profile::Chat => splice::for_upstream(body, head, &offer.upstream_json),
+        _ => ask::for_upstream(body, &within_cost(head, offer), &Bytes::new(), &offer.upstream_json),
+    }
 }
 
 fn upstream_headers(job: &Job) -> HeaderMap {

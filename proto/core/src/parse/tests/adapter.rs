@@ -53,10 +53,6 @@ fn each_kind_takes_its_own_fields_only() {
         &[
             ("▲{ models: [{ name: m }] }", "spec.kind: is missing"),
             (
-                "{ kind: ▲anthropic, models: [{ name: m }] }",
-                "spec.kind: \"anthropic\" is not served by this version",
-            ),
-            (
                 "{ kind: attached, endpoint: ▲'http://h', models: [{ name: m }] }",
                 "spec.endpoint: kind attached dials in and is connected to nowhere; remove it",
             ),
@@ -86,12 +82,12 @@ fn each_kind_takes_its_own_fields_only() {
             ),
             (
                 "{ kind: ▲opanai, models: [{ name: m }] }",
-                "spec.kind: \"opanai\" is not one of openai, ollama, grpc, persona, echo, attached; \
+                "spec.kind: \"opanai\" is not one of openai, anthropic, ollama, grpc, persona, echo, attached; \
                  did you mean openai?",
             ),
             (
                 "{ kind: ▲5, models: [{ name: m }] }",
-                "spec.kind: 5 is not one of openai, ollama, grpc, persona, echo, attached",
+                "spec.kind: 5 is not one of openai, anthropic, ollama, grpc, persona, echo, attached",
             ),
             ("▲{ kind: openai, models: [{ name: m }] }", "spec.endpoint: is missing"),
             (
