@@ -8,8 +8,8 @@
 //! fan-out) reads the hub's.
 //!
 //! A further kind of adapter whose words no caller speaks (Ollama's lines, gRPC's messages) is told and tells
-//! the hub's in a room of its own in the data plane's `upstream`. Words that callers speak too plug in here, so
-//! that bytes can pass where both speak them:
+//! the hub's in a room of its own in the data plane's `upstream`. Words that callers speak too plug in here,
+//! so that bytes can pass where both speak them:
 //! 1. a variant of [`Words`], and its kind in [`Words::of`];
 //! 2. its requests in [`request`]: a pure function of a chat completion's body;
 //! 3. its answers as a variant of [`Retelling`]: pieces of bytes in, whole events of the hub out, with usage

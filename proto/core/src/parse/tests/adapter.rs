@@ -82,8 +82,8 @@ fn each_kind_takes_its_own_fields_only() {
             ),
             (
                 "{ kind: ▲opanai, models: [{ name: m }] }",
-                "spec.kind: \"opanai\" is not one of openai, anthropic, ollama, grpc, persona, echo, attached; \
-                 did you mean openai?",
+                "spec.kind: \"opanai\" is not one of openai, anthropic, ollama, grpc, persona, echo, \
+                 attached; did you mean openai?",
             ),
             (
                 "{ kind: ▲5, models: [{ name: m }] }",
