@@ -95,7 +95,7 @@ impl Lens {
         match self {
             Lens::Data(_, joiner) => joiner.flush(|data| out.push(data)),
             Lens::Text(_, held) => out.push(std::mem::take(held).into()),
-            Lens::Events(_) | Lens::Body(_) | Lens::Ask(_) => {}
+            Lens::Events(_) | Lens::Body(_) | Lens::Ask(_) | Lens::Messages(_) => {}
         }
     }
 
