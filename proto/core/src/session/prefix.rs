@@ -50,10 +50,19 @@ impl Splitter {
         }
         if self.held.is_empty() {
             self.piece.advance(LENGTH_BYTES);
-            return Ok(Some(self.piece.split_to(length)));
+            let message = self.piece.split_to(length);
+            if self.piece.is_empty() {
+                // An empty part keeps the whole in memory.
+                self.piece = Bytes::new();
+            }
+            return Ok(Some(message));
         }
         self.held.advance(LENGTH_BYTES);
-        Ok(Some(self.held.split_to(length).freeze()))
+        let message = self.held.split_to(length).freeze();
+        if self.held.is_empty() {
+            self.held = BytesMut::new();
+        }
+        Ok(Some(message))
     }
 
     /// Whether a message has begun that is not whole: the end of the stream would cut it.

@@ -241,9 +241,12 @@ impl Outbound {
         self.log.capacity() * size_of::<Entry>()
     }
 
-    /// Gives back memory nothing is in.
+    /// Gives back memory nothing is in. What is still to be taken keeps its place: it would double with the
+    /// next message.
     pub fn compact(&mut self) {
-        self.log.shrink_to_fit();
+        if self.log.len() < self.log.capacity() / 4 {
+            self.log.shrink_to_fit();
+        }
         self.again.shrink_to_fit();
     }
 }

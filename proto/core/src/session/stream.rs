@@ -20,8 +20,8 @@ pub(super) struct Stream {
     pub out: Outbound,
     pub inn: Inbound,
     pub ready: Ready,
-    /// The application was told to wait.
-    pub wants_room: bool,
+    /// The application was told to wait, and for what.
+    pub waits: Waits,
     /// Most streams never need it.
     remarks: Option<Box<Remarks>>,
 }
@@ -33,6 +33,16 @@ struct Remarks {
     reset: Option<Refusal>,
     warnings: Vec<(u64, Refusal)>,
     missing: Vec<Missing>,
+}
+
+/// What a message that was not taken waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Waits {
+    No,
+    /// The stream's own credit: what it said has to be consumed.
+    OfItself,
+    /// What other streams hold. The session has a list of those.
+    OfOthers,
 }
 
 /// Whether somebody knows that the stream has something to send.
@@ -52,7 +62,7 @@ impl Stream {
             out: Outbound::default(),
             inn: Inbound::default(),
             ready: Ready::No,
-            wants_room: false,
+            waits: Waits::No,
             remarks: None,
         }
     }

@@ -10,7 +10,7 @@ use super::super::message::Message;
 use super::super::replay::OutState;
 use super::super::settings::MESSAGES_MAX;
 use super::super::status::AgentStatus;
-use super::super::stream::{Stream, error_frame};
+use super::super::stream::{Stream, Waits, error_frame};
 use super::{ACCEPTOR, MESSAGES_SESSION_MAX, STREAM_ID_BYTES_MAX, Session, Side, is_of_acceptor, own};
 
 impl Session {
@@ -65,8 +65,10 @@ impl Session {
         let is_long = bytes > self.limits.replay_bytes;
         let is_alone = found.out.held().pieces == 0 && self.out_long.is_none() && self.has_piece(found);
         if !(if is_long { is_alone } else { bytes <= self.room(stream) && self.has_room(found) }) {
-            self.has_blocked = true;
-            self.streams.get_mut(stream).expect("it was found above").wants_room = true;
+            let own = found.out.held();
+            let in_stream = self.limits.replay_bytes.saturating_sub(own.bytes);
+            let is_own = own.pieces > 0 && (is_long || bytes > in_stream || own.pieces >= MESSAGES_MAX);
+            self.wait_for_room(stream, if is_own { Waits::OfItself } else { Waits::OfOthers });
             return Err(SendFault::Blocked);
         }
         if is_long {
@@ -133,7 +135,7 @@ impl Session {
             self.say_window(now);
         }
         self.streams.wake(stream);
-        self.tell_room();
+        self.tell_room(Some(stream));
     }
 
     /// Says what was wrong with one message; the stream goes on.

@@ -241,7 +241,7 @@ impl Session {
         match stream.out.on_ack(msg_seq) {
             Ok(freed) => {
                 self.free_out(key, freed);
-                self.tell_room();
+                self.tell_room(Some(key));
                 self.settle(key, now);
             }
             Err(refusal) => self.fail(key, refusal, now),

@@ -1,5 +1,7 @@
 //! What passes by itself: time, and connections that end.
 
+use std::time::Duration;
+
 use crate::frame::{Code, FlagSet, RawJson, Text};
 use crate::units::Moment;
 
@@ -34,10 +36,11 @@ impl Session {
             )));
             return self.close(Ended::Idle);
         }
-        if self.has_beats() && self.times.sent + self.settings.heartbeat <= now {
-            if self.control.is_empty() {
-                self.say("", FlagSet::HB, kind::HEARTBEAT, RawJson::NULL);
-            }
+        let is_beat_due = self.has_beats() && self.times.sent + self.settings.heartbeat <= now;
+        if is_beat_due && self.control.is_empty() {
+            self.say("", FlagSet::HB, kind::HEARTBEAT, RawJson::NULL);
+        }
+        if self.rest_due().is_some_and(|due| due <= now) {
             self.compact(now);
         }
         if self.times.streams.is_some_and(|due| due <= now) {
@@ -56,11 +59,16 @@ impl Session {
         let beat = beat.then(|| self.times.sent + self.settings.heartbeat);
         let idle = Some(self.times.received + self.idle());
         let advert = if self.has_adverts() { self.advert.due() } else { None };
-        let all = [beat, idle, advert, self.times.streams, self.opening_due()];
+        let all = [beat, idle, advert, self.times.streams, self.opening_due(), self.rest_due()];
         all.into_iter().flatten().min()
     }
 
-    fn idle(&self) -> std::time::Duration {
+    /// When it has been quiet for long enough to give memory back.
+    fn rest_due(&self) -> Option<Moment> {
+        self.is_roomy.then(|| self.times.sent.max(self.times.received) + REST)
+    }
+
+    fn idle(&self) -> Duration {
         if self.is_plain { self.settings.idle_plain } else { self.settings.idle }
     }
 
@@ -104,9 +112,11 @@ impl Session {
 
     /// Gives back memory nothing is in: most sessions have nothing to say most of the time.
     fn compact(&mut self, now: Moment) {
+        self.is_roomy = false;
         self.events.shrink_to_fit();
         self.control.shrink_to_fit();
         self.told.shrink_to_fit();
+        self.waiting.shrink_to_fit();
         self.departed.compact(now);
         self.streams.compact();
     }
@@ -145,3 +155,6 @@ impl Session {
         self.finish_if_over(now);
     }
 }
+
+/// Longer than a round trip: between the pieces of an answer memory is not given back and taken again.
+const REST: Duration = Duration::from_secs(1);

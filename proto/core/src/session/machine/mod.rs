@@ -25,7 +25,7 @@ use super::held::Held;
 use super::kind;
 use super::message::Place;
 use super::settings::{Limits, Settings};
-use super::stream::{Stream, frame};
+use super::stream::{Stream, Waits, frame};
 use super::streams::Streams;
 use super::syn::{Asked, Opening};
 use super::window::Advert;
@@ -69,8 +69,8 @@ pub struct Session {
     /// What came and was not consumed.
     in_held: Held,
     in_long: Option<StreamKey>,
-    /// Some stream was told to wait.
-    has_blocked: bool,
+    /// Streams with [`Waits::OfOthers`].
+    waiting: Vec<StreamKey>,
     token: Option<Text>,
     /// Dialer: what it says of itself in every SYN.
     meta: Option<Box<Meta>>,
@@ -78,6 +78,8 @@ pub struct Session {
     is_acknowledging: bool,
     is_token_known: bool,
     malformed: u8,
+    /// Something happened since memory was given back.
+    is_roomy: bool,
     times: Times,
 }
 
@@ -146,12 +148,13 @@ impl Session {
             out_long: None,
             in_held: Held::default(),
             in_long: None,
-            has_blocked: false,
+            waiting: Vec::new(),
             token: None,
             meta: None,
             is_acknowledging: false,
             is_token_known: false,
             malformed: 0,
+            is_roomy: false,
             times: Times { began: now, received: now, sent: now, streams: None },
         }
     }
@@ -220,17 +223,41 @@ impl Session {
         self.out_held.remove(Held { bytes: if is_long { 0 } else { held.bytes }, ..held });
     }
 
-    fn tell_room(&mut self) {
-        if !std::mem::take(&mut self.has_blocked) {
+    /// A message was not taken: what has to be freed first.
+    fn wait_for_room(&mut self, key: StreamKey, waits: Waits) {
+        let stream = self.streams.get_mut(key).expect("the caller has found it");
+        if stream.waits != Waits::OfOthers && waits == Waits::OfOthers {
+            self.waiting.push(key);
+        }
+        if stream.waits != Waits::OfOthers {
+            stream.waits = waits;
+        }
+    }
+
+    /// Something was freed; of this stream's own credit where one is named. Looks only at streams that may
+    /// have waited for it.
+    fn tell_room(&mut self, freed: Option<StreamKey>) {
+        if let Some(stream) = freed.and_then(|key| self.streams.get_mut(key))
+            && stream.waits == Waits::OfItself
+        {
+            stream.waits = Waits::OfOthers;
+            self.waiting.extend(freed);
+        }
+        let is_full =
+            self.out_held.bytes >= self.limits.session_bytes || self.out_held.pieces >= MESSAGES_SESSION_MAX;
+        if is_full || self.waiting.is_empty() {
             return;
         }
-        for key in self.streams.keys() {
-            let wants = self.streams.get(key).is_some_and(|stream| stream.wants_room);
-            if wants && self.room(key) > 0 {
-                self.streams.get_mut(key).expect("its key was listed").wants_room = false;
+        for key in std::mem::take(&mut self.waiting) {
+            let has_room = self.room(key) > 0;
+            let Some(stream) = self.streams.get_mut(key) else { continue };
+            if has_room {
+                stream.waits = Waits::No;
                 self.events.push_back(Event::Room { stream: key });
+            } else {
+                // The session has room, so it is its own credit that is short.
+                stream.waits = Waits::OfItself;
             }
-            self.has_blocked |= wants && self.room(key) == 0;
         }
     }
 
@@ -252,6 +279,9 @@ impl Session {
     fn release(&mut self, key: StreamKey, how: How, now: Moment) {
         let Some(mut stream) = self.streams.remove(key) else { return };
         let (out, inn) = (stream.out.clear(), stream.inn.clear());
+        if stream.waits == Waits::OfOthers {
+            self.waiting.retain(|waiting| *waiting != key);
+        }
         self.free_out(key, out);
         self.in_held.remove(inn);
         if self.in_long == Some(key) {
@@ -261,7 +291,7 @@ impl Session {
             self.departed.add(stream.id.as_str(), how, now);
         }
         self.events.push_back(Event::StreamClosed { stream: key });
-        self.tell_room();
+        self.tell_room(None);
         self.finish_if_over(now);
     }
 

@@ -61,6 +61,7 @@ impl Session {
     fn poll_one(&mut self, key: StreamKey, now: Moment) -> Option<Frame> {
         let place = self.place(self.streams.get(key)?.id.clone());
         let cut = self.cut();
+        self.is_roomy = true;
         let stream = self.streams.get_mut(key)?;
         let (frame, freed) = stream.poll(place, cut, self.is_plain)?;
         let (is_reset, is_over) = (stream.is_reset(), stream.is_over(self.is_plain));
@@ -71,7 +72,7 @@ impl Session {
         } else if is_over {
             self.settle(key, now);
         } else if freed.pieces > 0 {
-            self.tell_room();
+            self.tell_room(Some(key));
         }
         Some(frame)
     }
@@ -107,6 +108,7 @@ impl Session {
             return None;
         }
         let event = self.events.pop_front()?;
+        self.is_roomy = true;
         self.is_gated = matches!(event, Event::Opening { .. }) && self.phase == Phase::Opening;
         Some(event)
     }

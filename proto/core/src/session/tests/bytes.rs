@@ -67,3 +67,12 @@ fn a_cut_message_is_seen_at_the_end_of_the_stream() {
     splitter.on_bytes(Bytes::from_static(&[0, 0]));
     assert_eq!((splitter.poll(), splitter.is_within_a_message()), (Ok(None), true));
 }
+
+#[test]
+fn nothing_of_what_was_handed_out_is_kept() {
+    let whole = Bytes::from(stream(&[Bytes::from(vec![7; 100])]).to_vec());
+    let mut splitter = Splitter::new(100);
+    splitter.on_bytes(whole.clone());
+    assert_eq!(all(&mut splitter).unwrap().len(), 1);
+    assert!(whole.is_unique(), "an empty part of it would keep it");
+}

@@ -206,3 +206,42 @@ fn what_stands_around_a_content_counts_while_it_is_held() {
         assert!(held > bound * 3 / 4 && held <= bound, "{held}");
     }
 }
+
+#[test]
+fn who_waits_for_what_others_hold_is_told_once_and_who_waits_for_itself_by_its_own_acknowledgement() {
+    let mut pair = Pair::open();
+    let keys = streams(&mut pair, 8);
+    for key in &keys[..4] {
+        assert_eq!(fill(&mut pair.dialer, *key, 64 << 10), 4);
+    }
+    for key in &keys {
+        for _ in 0..2 {
+            assert_eq!(pair.dialer.session.send(*key, say("x"), at(0)), Err(SendFault::Blocked));
+        }
+    }
+    let gone = Refusal::new(Code::Preempt, "");
+    pair.dialer.session.reset(keys[7], gone, at(0));
+    pair.pump();
+    assert!(!pair.dialer.told().iter().any(|event| matches!(event, Event::Room { .. })), "all is full");
+    let heard = pair.acceptor.told();
+    let consume = |pair: &mut Pair, id| {
+        let theirs = pair.acceptor.session.stream(id).unwrap();
+        for event in &heard {
+            if let Event::Message { stream, msg_seq, .. } = event
+                && *stream == theirs
+            {
+                pair.acceptor.session.on_consumed(theirs, *msg_seq, at(0));
+            }
+        }
+        pair.pump();
+    };
+    let room = |key: &StreamKey| Event::Room { stream: *key };
+    consume(&mut pair, "s1");
+    let mut told = pair.dialer.told();
+    told.sort_by_key(|event| format!("{event:?}"));
+    told.dedup();
+    assert_eq!(told, [room(&keys[0]), room(&keys[4]), room(&keys[5]), room(&keys[6])]);
+    consume(&mut pair, "s2");
+    assert_eq!(pair.dialer.told().last(), Some(&room(&keys[1])));
+    assert!(pair.dialer.told().is_empty(), "nobody is told twice");
+}
