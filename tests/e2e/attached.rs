@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use self::stage::{Call, Stage, attached, declared, up};
+use crate::fanout::hand::Hand;
 use crate::kit::{
     Answer, Atp, Authority, Caller, Flow, Folder, Page, Pair, adapter, key_hash, lines, mock, route, until,
     within,
@@ -271,6 +272,27 @@ async fn a_caller_that_goes_takes_its_call_back() {
         within("it to leave", stage.leave()).await.expect("no panic").expect("in order");
         until("it to be gone", async || attached(&atp).await == 0).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_final_message_without_fin_ends_the_answer_and_its_stream() {
+    let folder = Folder::new();
+    let atp = up(&folder, &declared("far", &["a"]), "a").await;
+    let mut hand = Hand::adapter(atp.clients, "far").await;
+    let answer = asked(&atp, "a");
+    let call = hand.hear_of("completion").await;
+    let stream = call["stream_id"].as_str().expect("a stream").to_owned();
+    hand.say((&stream, 1), &[], "agent.result.partial", &json!({"text": "all of it"})).await;
+    hand.say((&stream, 2), &[], "agent.result.final", &json!({})).await;
+    let answer = within("an answer", answer).await.expect("no panic");
+    assert_eq!((answer.status, text(&answer)), (200, json!("all of it")));
+    let over = loop {
+        let frame = hand.hear().await;
+        if frame["stream_id"] == stream.as_str() && frame["flags"] == json!(["RST"]) {
+            break frame;
+        }
+    };
+    assert_eq!(over["payload"]["content"]["code"], "EPROTO", "{over}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -84,7 +84,8 @@ def a_session_goes_on_over_another_carriage():
     cut.connection.cut()
     opening = {"resume_token": cut.token, "received": [[stream, heard[-1]["msg_seq"]]]}
     with Session(proxy, "bin", cut.name, True, opening=opening) as again:
-        assert again.granted["payload"]["content"]["resumed"], again.granted
+        content = again.granted["payload"]["content"]
+        assert content["resumed"] and content["encoding"] == "bin", again.granted
         assert text_of(heard + again.answer(stream)) == words(300)
 
 

@@ -13,6 +13,7 @@ import websockets.exceptions
 from talk import Connection, Session, chat, panics, text_of, words
 
 SHORT, LONG = "mock--tokens-5", "mock--tokens-300--token-rate-150"
+BREAKS = "mock--tokens-200--cut-after-100--token-rate-50"
 KEYS = {"acme": "a-key-of-acme-a-key-of-acme-a-key", "beta": "a-key-of-beta-a-key-of-beta-a-key"}
 
 mock = kit.Mock()
@@ -23,7 +24,7 @@ def tenant(name, **spec):
     return {"kind": "Tenant", "name": name, "spec": {"keys": keys, **spec}}
 
 
-resources = list(kit.alone(mock.url, [SHORT, LONG]))
+resources = list(kit.alone(mock.url, [SHORT, LONG, BREAKS]))
 proxy = kit.Proxy(resources)
 keyed = kit.Proxy([*resources, *map(tenant, KEYS)])
 
@@ -61,6 +62,23 @@ def what_was_not_acknowledged_is_said_again_and_what_was_is_not():
     rest = again.answer(stream)
     assert [f["msg_seq"] for f in rest] == list(range(11, 11 + len(rest))), rest[:2]
     assert text_of(heard[:10] + rest) == words(300)
+    again.connection.close()
+
+
+@kit.check
+def what_was_said_before_an_error_is_heard_by_who_comes_back_after_it():
+    mock.reset()
+    session = Session(proxy, resume=True)
+    stream = session.ask("1", BREAKS)
+    first = session.hear(stream)
+    session.connection.cut()
+    kit.until("the answer has broken off", lambda: mock.stats(BREAKS).get("faulted") == 1)
+    again = session.again([[stream, first["msg_seq"]]])
+    rest = again.rest(stream)
+    last = rest[-1]
+    assert "RST" in last["flags"] and last["payload"]["content"]["code"] == "EADAPTER", last
+    assert [f["msg_seq"] for f in rest[:-1]] == list(range(2, len(rest) + 1)), rest
+    assert text_of([first, *rest[:-1]]) == words(100), rest
     again.connection.close()
 
 

@@ -60,6 +60,13 @@ impl Hand {
         Hand::over(stream, id, qos, json!({})).await.expect("it is granted")
     }
 
+    /// The same as an adapter of this name, of whoever is on this machine.
+    pub async fn adapter(address: SocketAddr, adapter: &str) -> Hand {
+        let stream = TcpStream::connect(address).await.expect("it listens");
+        let meta = json!({"role": "adapter", "adapter": adapter});
+        Hand::over(stream, adapter, "bronze", meta).await.expect("it is granted")
+    }
+
     /// The same as an adapter of this name, with a certificate; the error it is refused with, where it is.
     pub async fn behind_tls(
         address: SocketAddr,
@@ -100,7 +107,12 @@ impl Hand {
 
     /// The first message of a stream, and its last.
     pub async fn ask(&self, stream: &str, kind: &str, content: &Value) {
-        let message = frame(&self.id, self.qos, (stream, 1), &["FIN"], kind, content);
+        self.say((stream, 1), &["FIN"], kind, content).await;
+    }
+
+    /// A message of a stream, by its number.
+    pub async fn say(&self, place: (&str, u64), flags: &[&str], kind: &str, content: &Value) {
+        let message = frame(&self.id, self.qos, place, flags, kind, content);
         self.out.send(message).await.expect("it is read");
     }
 
@@ -125,7 +137,8 @@ impl Hand {
         }
     }
 
-    async fn hear(&mut self) -> Value {
+    /// The next frame.
+    pub async fn hear(&mut self) -> Value {
         loop {
             if let Some((length, rest)) = self.unread.split_first_chunk() {
                 let length = u32::from_be_bytes(*length) as usize;

@@ -193,6 +193,10 @@ impl Outbound {
             (self.offset, self.frag_seq) = (0, 0);
         }
         self.cursor = self.cursor.saturating_sub(freed.pieces);
+        if self.log.is_empty() {
+            // Nothing is under way any more: most streams are quiet then.
+            self.log = VecDeque::new();
+        }
         freed
     }
 

@@ -161,8 +161,15 @@ impl Conversation {
             if is_final { answering.retold.last(content) } else { answering.retold.partial(content) };
         let is_wanted = answering.to.send(Piece::Data(events, msg_seq)).is_ok();
         if is_final || message.is_last {
+            let is_last = message.is_last;
             self.machine.on_consumed(stream, msg_seq, clock::now());
             self.end_call(stream, Some(Piece::Last));
+            if !is_last {
+                // Its answer is complete, so nothing may come behind it; a stream that waits for its end
+                // would stay for as long as the adapter does.
+                let unended = Refusal::new(Code::Proto, "the final message says no FIN: the stream is over");
+                self.machine.reset(stream, unended, clock::now());
+            }
         } else if !is_wanted {
             // It may have said so before the work was taken up here, when there was nothing to cancel.
             self.cancel_call(stream);

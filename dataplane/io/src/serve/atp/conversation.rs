@@ -147,7 +147,8 @@ impl Conversation {
                 return;
             }
             let mut is_full = self.flush(&mut link);
-            if !is_full && !self.resets.is_empty() {
+            // Without a connection what was said before them is still to be written: they wait with it.
+            if !is_full && link.is_some() && !self.resets.is_empty() {
                 for (stream, refusal) in std::mem::take(&mut self.resets) {
                     self.reset(stream, refusal);
                 }
@@ -421,6 +422,7 @@ impl Conversation {
         }
         let Comeback { link: fresh, caller, token: shown, received } = comeback;
         let Some(token) = self.next_token(&shown) else { return };
+        self.machine.set_encoding(fresh.encoding);
         let opening = ResumeOpening { received, resume_token: token };
         if self.machine.reattach(opening, clock::now()) {
             self.encoding = fresh.encoding;

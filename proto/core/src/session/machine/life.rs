@@ -36,7 +36,7 @@ impl Session {
             )));
             return self.close(Ended::Idle);
         }
-        let is_beat_due = self.has_beats() && self.times.sent + self.settings.heartbeat <= now;
+        let is_beat_due = self.has_beats() && self.times.sent + self.heartbeat <= now;
         if is_beat_due && self.control.is_empty() {
             self.say("", FlagSet::HB, kind::HEARTBEAT, RawJson::NULL);
         }
@@ -56,7 +56,7 @@ impl Session {
             _ => {}
         }
         let beat = self.has_beats() && self.control.is_empty();
-        let beat = beat.then(|| self.times.sent + self.settings.heartbeat);
+        let beat = beat.then(|| self.times.sent + self.heartbeat);
         let idle = Some(self.times.received + self.idle());
         let advert = if self.has_adverts() { self.advert.due() } else { None };
         let all = [beat, idle, advert, self.times.streams, self.opening_due(), self.rest_due()];
@@ -156,5 +156,5 @@ impl Session {
     }
 }
 
-/// Longer than a round trip: between the pieces of an answer memory is not given back and taken again.
-const REST: Duration = Duration::from_secs(1);
+/// Longer than between the pieces of an answer, so that memory is not given back and taken again for each.
+const REST: Duration = Duration::from_millis(250);

@@ -15,6 +15,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::frame::{FlagSet, Frame, Meta, Qos, RawJson, Text, Window};
 use crate::units::Moment;
@@ -41,6 +42,8 @@ mod output;
 pub struct Session {
     /// Shared by the sessions of an acceptor, as long as they agree.
     settings: Arc<Settings>,
+    /// As agreed: not of the settings, which sessions with other beats share.
+    heartbeat: Duration,
     /// What the other end takes.
     limits: Limits,
     id: Text,
@@ -127,6 +130,7 @@ impl Session {
 
     fn new(settings: Arc<Settings>, id: Text, side: Side, now: Moment) -> Session {
         Session {
+            heartbeat: settings.heartbeat,
             settings,
             limits: Limits::default(),
             id: own(&id),

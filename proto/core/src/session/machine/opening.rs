@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::frame::{Code, FlagSet, Frame, Meta, Qos, Text, Window};
+use crate::frame::{Code, Encoding, FlagSet, Frame, Meta, Qos, Text, Window};
 use crate::units::Moment;
 
 use super::super::departed::How;
@@ -19,7 +19,7 @@ impl Session {
     pub(super) fn say_syn(&mut self, meta: Meta, resume: Option<Resume>) {
         let asked = Asked {
             encodings: vec![self.settings.encoding],
-            heartbeat: self.settings.heartbeat,
+            heartbeat: self.heartbeat,
             wants_resume: self.settings.wants_resume,
             resume,
             limits: self.settings.limits,
@@ -95,10 +95,11 @@ impl Session {
     }
 
     fn agree(&mut self, heartbeat: Duration, idle: Duration, resume: Duration) {
+        self.heartbeat = heartbeat;
         let own = &self.settings;
-        if (own.heartbeat, own.idle, own.resume) != (heartbeat, idle, resume) {
+        if (own.idle, own.resume) != (idle, resume) {
             let own = Arc::make_mut(&mut self.settings);
-            (own.heartbeat, own.idle, own.resume) = (heartbeat, idle, resume);
+            (own.idle, own.resume) = (idle, resume);
         }
     }
 
@@ -132,7 +133,7 @@ impl Session {
         let received = if is_resumed { self.received() } else { Vec::new() };
         let terms = Terms {
             encoding: self.settings.encoding,
-            heartbeat: self.settings.heartbeat,
+            heartbeat: self.heartbeat,
             idle: self.settings.idle,
             resume_token: self.token.clone(),
             resume: if self.token.is_some() { self.settings.resume } else { Duration::ZERO },
@@ -157,6 +158,13 @@ impl Session {
         let meta = self.meta.as_deref().cloned().unwrap_or_default();
         self.say_syn(meta, Some(Resume { token, received }));
         true
+    }
+
+    /// What a new connection speaks, before the session is taken up on it.
+    pub fn set_encoding(&mut self, encoding: Encoding) {
+        if self.settings.encoding != encoding {
+            Arc::make_mut(&mut self.settings).encoding = encoding;
+        }
     }
 
     /// Acceptor, suspended: a SYN on a new connection claimed this session and was verified. False where it

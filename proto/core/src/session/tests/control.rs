@@ -95,8 +95,8 @@ fn whoever_sends_does_not_beat() {
     assert_eq!(pair.dialer.session.due(), Some(at(5000)));
     assert_eq!(pair.dialer.frames(at(4000)).len(), 1);
     // Once to give memory back.
-    assert_eq!(pair.dialer.session.due(), Some(at(5000)));
-    pair.dialer.session.on_time(at(5000));
+    assert_eq!(pair.dialer.session.due(), Some(at(4250)));
+    pair.dialer.session.on_time(at(4250));
     assert_eq!(pair.dialer.session.due(), Some(at(9000)));
 }
 
@@ -309,8 +309,8 @@ fn a_quiet_session_with_an_open_stream_takes_less_than_a_kibibyte() {
     pair.acceptor.session.on_consumed(theirs, 1, at(0));
     pair.dialer.told();
     pair.acceptor.told();
-    // A second without a word, behind the last acknowledgement.
-    pair.pass(at(2000));
+    // A quarter of a second without a word, behind the last acknowledgement.
+    pair.pass(at(1000));
     for end in [&pair.dialer, &pair.acceptor] {
         assert!(end.session.idle_bytes() < 1024, "{}", end.session.idle_bytes());
     }

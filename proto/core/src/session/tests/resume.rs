@@ -2,7 +2,7 @@
 
 use super::kit::{Pair, at, say};
 use super::*;
-use crate::frame::Code;
+use crate::frame::{Code, Encoding, FlagSet};
 
 #[test]
 fn what_was_sent_and_not_received_is_sent_again_and_what_was_received_is_not() {
@@ -66,4 +66,20 @@ fn whoever_never_acknowledged_is_not_waited_for() {
     assert_eq!(fresh.poll_event(), Some(Event::Closed(Ended::Lost)));
     pair.acceptor.session.on_disconnect(at(1));
     assert_eq!(pair.acceptor.session.phase(), Phase::Suspended);
+}
+
+#[test]
+fn a_session_taken_up_in_another_encoding_names_that_one() {
+    let mut pair = Pair::open();
+    for end in [&mut pair.dialer, &mut pair.acceptor] {
+        end.session.on_disconnect(at(1000));
+    }
+    assert!(pair.dialer.session.redial(at(1000)));
+    pair.acceptor.session.set_encoding(Encoding::Bin);
+    let opening = ResumeOpening { received: Vec::new(), resume_token: "t2".into() };
+    assert!(pair.acceptor.session.reattach(opening, at(1000)));
+    let frames = pair.acceptor.frames(at(1000));
+    let granted = frames.iter().find(|frame| frame.flags.has(FlagSet::SYN)).unwrap();
+    let (terms, _) = Terms::parse(&granted.payload.content, Encoding::Json).unwrap();
+    assert_eq!((terms.encoding, terms.is_resumed), (Encoding::Bin, true));
 }
