@@ -1,6 +1,7 @@
 //! Who may have how much, who waits, who is next, who gives way.
 
 use crate::kit::{Answer, Atp, Caller, Folder, Page, key_hash, lines, mock, until};
+use sdk_rust::{Ask, Client, Code, Failure, Options};
 use serde_json::json;
 
 const SLOW: &str = "m--tokens-10--token-rate-50";
@@ -228,6 +229,42 @@ async fn gold_in_need_takes_the_place_of_bronze_and_its_caller_is_told() {
     assert_eq!(gold.status, 200);
     assert_eq!((victim.status, &*victim.code()), (503, "preempted"), "{}", victim.text);
     assert!(!victim.header("retry-after").is_empty());
+    assert_eq!(Page::of(data.admin).await.value("preemptions_total"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_gave_its_place_to_gold_is_asked_for_again_by_its_token_and_once() {
+    let (folder, mock) = (Folder::new(), mock().await);
+    let slow = "m--first-token-ms-2000--tokens-3";
+    let resources = [
+        narrow(&mock.url(), &[slow], "max_parallel: 1"),
+        tenant("bronze", "b", "qos: bronze"),
+        tenant("gold", "g", "qos: gold"),
+    ];
+    let data = Atp::of_file(&folder, &resources.concat()).await;
+    let caller = Caller::new(data.clients).with_key("g");
+    let url = format!("http://{}", data.clients);
+    let options = || Options { key: Some("b".into()), ..Options::default() };
+    let client = Client::connect(&url, options()).await.expect("a session");
+    let other = Client::connect(&url, options()).await.expect("a session");
+    let asked = Ask { model: Some(slow.into()), ..Ask::new("say it") };
+    let victim = client.ask(asked).await.expect("room");
+    until("bronze to be on its way", async || mock.model(slow).requests == 1).await;
+    let (gold, victim) = tokio::join!(caller.chat(slow), victim.whole());
+    assert_eq!(gold.status, 200);
+    let Err(Failure::Refused { code: Code::Preempt, resume: Some(token), .. }) = victim else {
+        panic!("it gave its place to gold: {victim:?}");
+    };
+    let foreign = other.resume(&token).await.expect("room").whole().await;
+    assert!(matches!(&foreign, Err(Failure::Refused { code: Code::BadInput, .. })), "{foreign:?}");
+    let resumed = client.resume(&token).await.expect("room");
+    until("it to be on its way again", async || mock.model(slow).requests == 3).await;
+    // Gold waits this time.
+    let (gold, resumed) = tokio::join!(caller.chat(slow), resumed.whole());
+    let done = resumed.expect("it is answered");
+    assert_eq!((gold.status, &*done.text, done.tokens_out), (200, "tok1 tok2 tok3", 3));
+    let spent = client.resume(&token).await.expect("room").whole().await;
+    assert!(matches!(&spent, Err(Failure::Refused { code: Code::BadInput, .. })), "{spent:?}");
     assert_eq!(Page::of(data.admin).await.value("preemptions_total"), 1);
 }
 

@@ -49,6 +49,8 @@ pub struct Claim {
     pub also: Vec<Counter>,
     /// Where it is traced.
     pub trace: Option<Trace>,
+    /// It gave its place to another once, and is not cut again.
+    pub is_spared: bool,
 }
 
 /// A window beside those of run and tenant.
@@ -157,7 +159,20 @@ impl Claim {
         let band = permits::band(qos, held.table.best_qos);
         let also = Vec::new();
         let trace = None;
-        Ok(Claim { tenant, qos, band, session, prompt_bytes, output_max, deadline, body_bytes, also, trace })
+        let is_spared = false;
+        Ok(Claim {
+            tenant,
+            qos,
+            band,
+            session,
+            prompt_bytes,
+            output_max,
+            deadline,
+            body_bytes,
+            also,
+            is_spared,
+            trace,
+        })
     }
 
     /// Of one offer: from what its answers and this tenant's were like.

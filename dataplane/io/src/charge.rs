@@ -143,7 +143,7 @@ impl Charge {
     ) -> Charge {
         worker.tally.attempts.one();
         held.tenants[claim.tenant.0 as usize].tallies[worker.id].begun.one();
-        let preemption = (claim.band == Qos::Bronze).then(|| {
+        let preemption = (claim.band == Qos::Bronze && !claim.is_spared).then(|| {
             let (preemption, victim) = Preemption::new(held.table.tenant(claim.tenant).preempt_streams);
             held.queue(offer).on_preemptible(held.table.offer(offer).hash, victim);
             preemption

@@ -61,6 +61,15 @@ impl Client {
         self.begin("agent.dispatch", dispatch).await
     }
 
+    /// Asks for what gave its place to another ([`Failure::Refused`] has the token), in this session and
+    /// once: the same request, answered from its beginning, and not cut for another again.
+    ///
+    /// # Errors
+    /// As [`Client::ask`]; where the token is spent or too old, `EBAD_INPUT`.
+    pub async fn resume(&self, token: &str) -> Result<Answer, Failure> {
+        self.begin("completion", &serde_json::json!({ "resume_token": token })).await
+    }
+
     async fn begin(&self, kind: &'static str, content: &impl Serialize) -> Result<Answer, Failure> {
         let content = json(content)?;
         let mut message = Message::new(kind, content).last();

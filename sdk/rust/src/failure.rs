@@ -25,6 +25,8 @@ pub enum Failure {
         reason: String,
         /// When the same may succeed, where the data plane knows.
         retry_after: Option<Duration>,
+        /// Of a request that gave its place to another: for [`crate::Client::resume`].
+        resume: Option<String>,
     },
     /// A fan-out ended without an answer: why, and its last message as it came, with how each lane ended and
     /// what all of them took.
@@ -57,9 +59,9 @@ impl Failure {
     pub fn is_passing(&self) -> bool {
         use proto_core::frame::code::Reaction::{AwaitWindow, Elsewhere, Retransmit, TryAgain};
         match self {
-            Failure::Refused { code, retry_after, .. } => {
+            Failure::Refused { code, retry_after, resume, .. } => {
                 let again = matches!(code.reaction(), AwaitWindow | Elsewhere | Retransmit | TryAgain);
-                again || retry_after.is_some()
+                again || retry_after.is_some() || resume.is_some()
             }
             Failure::Undecided { code, .. } => {
                 matches!(code.reaction(), AwaitWindow | Elsewhere | Retransmit | TryAgain)
@@ -79,6 +81,7 @@ impl From<Refusal> for Failure {
             code: refusal.code,
             reason: refusal.reason.as_str().to_owned(),
             retry_after: refusal.retry_after_ms.map(Duration::from_millis),
+            resume: refusal.resume_token.map(|token| token.as_str().to_owned()),
         }
     }
 }

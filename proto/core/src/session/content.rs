@@ -30,6 +30,8 @@ struct ErrorJson {
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    resume_token: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     msg_seq: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     missing: Option<Vec<u32>>,
@@ -55,6 +57,7 @@ pub(super) fn of_refusal(refusal: &Refusal) -> RawJson {
         code: refusal.code.as_str().to_owned(),
         reason: shortened(refusal.reason.as_str()).to_owned(),
         retry_after_ms: refusal.retry_after_ms,
+        resume_token: refusal.resume_token.as_ref().map(|token| token.as_str().to_owned()),
         msg_seq: None,
         missing: None,
     })
@@ -65,6 +68,7 @@ pub(super) fn of_missing(missing: &Missing) -> RawJson {
         code: Code::SeqRetry.as_str().to_owned(),
         reason: String::new(),
         retry_after_ms: None,
+        resume_token: None,
         msg_seq: Some(missing.msg_seq),
         missing: Some(missing.fragments.clone()),
     })
@@ -84,10 +88,15 @@ pub(super) fn said(raw: &RawJson) -> Said {
         }
         _ => {
             let reason = Text::from(shortened(&error.reason));
-            Said::Error(Refusal { code, reason, retry_after_ms: error.retry_after_ms })
+            let token = error.resume_token.filter(|token| token.len() <= TOKEN_BYTES_MAX);
+            let resume_token = token.map(Text::from);
+            Said::Error(Refusal { code, reason, retry_after_ms: error.retry_after_ms, resume_token })
         }
     }
 }
+
+/// Ours have 32; one that is longer is none.
+const TOKEN_BYTES_MAX: usize = 128;
 
 fn shortened(reason: &str) -> &str {
     &reason[..reason.floor_char_boundary(REASON_BYTES_MAX)]

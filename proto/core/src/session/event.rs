@@ -54,11 +54,13 @@ pub struct Refusal {
     /// For people; at most [`REASON_BYTES_MAX`] of it are told.
     pub reason: Text,
     pub retry_after_ms: Option<u64>,
+    /// With it the same request may be asked for again, in this session and once, without its words.
+    pub resume_token: Option<Text>,
 }
 
 impl Refusal {
     pub const fn new(code: Code, reason: &'static str) -> Refusal {
-        Refusal { code, reason: Text::of_static(reason), retry_after_ms: None }
+        Refusal { code, reason: Text::of_static(reason), retry_after_ms: None, resume_token: None }
     }
 }
 

@@ -140,7 +140,12 @@ async fn refusal(response: Response<Incoming>) -> Refusal {
         400..500 => Code::BadInput,
         _ => Code::Adapter,
     };
-    Refusal { code, reason: format!("the model server said {status}: {said}").into(), retry_after_ms }
+    Refusal {
+        code,
+        reason: format!("the model server said {status}: {said}").into(),
+        retry_after_ms,
+        resume_token: None,
+    }
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<u64> {
@@ -192,12 +197,12 @@ async fn within<T>(work: impl Future<Output = T>) -> Result<T, Refusal> {
 /// Nothing was begun there.
 fn down(why: impl ToString) -> Refusal {
     let reason = format!("the model server cannot be reached: {}", why.to_string());
-    Refusal { code: Code::AgentDown, reason: reason.into(), retry_after_ms: None }
+    Refusal { code: Code::AgentDown, reason: reason.into(), retry_after_ms: None, resume_token: None }
 }
 
 fn broken(why: impl ToString) -> Refusal {
     let reason = format!("the model server's answer broke off: {}", why.to_string());
-    Refusal { code: Code::Adapter, reason: reason.into(), retry_after_ms: None }
+    Refusal { code: Code::Adapter, reason: reason.into(), retry_after_ms: None, resume_token: None }
 }
 
 /// Longer than a large model thinks before its first token.

@@ -248,8 +248,12 @@ impl Keeper {
                     Err(malformed) => {
                         drop(place);
                         let reason = format!("a message cannot be carried in a frame: {malformed}");
-                        let refusal =
-                            Refusal { code: Code::BadInput, reason: reason.into(), retry_after_ms: None };
+                        let refusal = Refusal {
+                            code: Code::BadInput,
+                            reason: reason.into(),
+                            retry_after_ms: None,
+                            resume_token: None,
+                        };
                         self.refuse_stream(&frame.stream_id, refusal);
                     }
                 }

@@ -219,6 +219,7 @@ async fn a_request_that_is_refused_says_why_and_when_again() {
             code: Code::Window,
             reason: "full".into(),
             retry_after_ms: Some(250),
+            resume_token: None,
         };
         machine.reset(stream, refusal, clock::now());
     })
@@ -229,6 +230,7 @@ async fn a_request_that_is_refused_says_why_and_when_again() {
         code: Code::Window,
         reason: "full".into(),
         retry_after: Some(Duration::from_millis(250)),
+        resume: None,
     };
     assert_eq!(failure, expected);
     assert_eq!(answer.next().await, Ok(None));

@@ -15,6 +15,7 @@ use proto_core::session::{Ended, Event, Refusal, ResumeOpening, Session, Setting
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Sleep, sleep, timeout};
 
+use super::again::Preempted;
 use super::attached::{self, Seat};
 use super::link::{Inbound, Link, Outbound};
 use super::opening::Caller;
@@ -49,6 +50,8 @@ pub struct Conversation {
     debt: Debt,
     /// Where the peer said it is, as an adapter; few say so.
     pub(super) registrations: Option<Box<Registrations>>,
+    /// What gave its place to others and may be asked for again.
+    pub(super) preempted: Option<Box<Preempted>>,
     phases: watch::Receiver<Phase>,
     encoding: Encoding,
 }
@@ -130,6 +133,7 @@ impl Conversation {
             open: None,
             debt,
             registrations: None,
+            preempted: None,
             phases,
             encoding: link.encoding,
         }
@@ -433,7 +437,8 @@ impl Conversation {
 
     /// What the machine holds is in the worker's account; where that is full, the session is over.
     fn account(&mut self) {
-        let held = self.machine.held_bytes() as u64;
+        let preempted = self.preempted.as_ref().map_or(0, |preempted| preempted.held_bytes());
+        let held = (self.machine.held_bytes() + preempted) as u64;
         if held > self.debt.bytes() && !self.debt.try_grow(held - self.debt.bytes()) {
             let shed =
                 Refusal::new(Code::Window, "overloaded: no memory is left for what this session holds");

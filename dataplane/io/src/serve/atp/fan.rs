@@ -103,6 +103,7 @@ impl Conversation {
             code: Code::BadInput,
             reason: format!("invalid_value: {mistakes}").into(),
             retry_after_ms: None,
+            resume_token: None,
         })?;
         let internal = || refusal(Fault::proxy(Kind::Internal), &standing.telling);
         let window = self.open.as_ref().map(|open| open.window.clone()).ok_or_else(internal)?;

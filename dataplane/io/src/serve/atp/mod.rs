@@ -9,6 +9,7 @@
 //!
 //! A connection may be lost and the conversation go on: the next connection brings it a new link.
 
+mod again;
 mod attached;
 mod compat;
 pub mod conversation;

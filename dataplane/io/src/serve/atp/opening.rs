@@ -210,6 +210,7 @@ pub fn refusal(fault: Fault, telling: &Telling) -> Refusal {
         code: frame_code(fault),
         reason: telling.reason(fault).into(),
         retry_after_ms: fault.retry_after_s().map(|seconds| u64::from(seconds) * 1000),
+        resume_token: None,
     }
 }
 

@@ -15,6 +15,7 @@ use proto_core::frame::{Code, Frame, Meta, NAME_BYTES_MAX, Qos, RawJson, Text};
 use proto_core::session::{Message, Refusal, SendFault, StreamKey};
 use tokio::task::AbortHandle;
 
+use super::again::{self, Again};
 use super::conversation::Conversation;
 use super::fan::Fan;
 use super::opening::refusal;
@@ -150,9 +151,15 @@ impl Conversation {
         let standing = self.asking()?;
         let window = self.open.as_ref().map(|open| open.window.clone());
         let window = window.ok_or_else(|| refusal(Fault::proxy(Kind::Internal), &standing.telling))?;
-        let job = Job {
-            also: vec![Counter { window, kinds: Kinds::TENANT, is_call: true }],
-            ..self.job(&standing, message, message.content.as_bytes().clone())
+        let also = vec![Counter { window, kinds: Kinds::TENANT, is_call: true }];
+        let content = message.content.as_bytes().clone();
+        let job = match again::token(&content) {
+            None => Job { also, ..self.job(&standing, message, content) },
+            Some(token) => {
+                let kept = self.preempted.as_mut().and_then(|kept| kept.take(&token, clock::now()));
+                let Again { content, task_type, qos } = kept.ok_or(SPENT)?;
+                Job { also, task_type, qos, is_spared: true, ..self.job(&standing, message, content) }
+            }
         };
         let ticket = self.ticket(stream);
         let worker = Arc::clone(&self.worker);
@@ -160,6 +167,15 @@ impl Conversation {
         let task = tokio::spawn(work::run(job, outbox)).abort_handle();
         self.strands.entry(stream).or_default().at_work = AtWork::One(One { task, adapter: None });
         Ok(())
+    }
+
+    /// A token for what gave its place to another, where it is not too long to be kept.
+    fn keep_preempted(&mut self, again: Again) -> Option<Text> {
+        // A name within this session, and nothing else: who has the session has the request.
+        let token = format!("{:016x}{:016x}", self.worker.random(), self.worker.random());
+        let token = Text::from(token);
+        let preempted = self.preempted.get_or_insert_default();
+        preempted.keep(token.clone(), again, clock::now()).then_some(token)
     }
 
     /// A job for a message, counted against no window yet.
@@ -178,6 +194,7 @@ impl Conversation {
             also: Vec::new(),
             as_text: false,
             operation: Some(Operation::Session),
+            is_spared: false,
             request_id: standing.telling.request_id().clone(),
             at: clock::now(),
         }
@@ -211,10 +228,12 @@ impl Conversation {
             Said::Data(data) => (Message::new(PARTIAL, RawJson::checked(data)), false),
             Said::Text(raw) => (Message::new(PARTIAL, RawJson::checked(partial(&raw))), false),
             Said::Done(done) => (last(&done, is_last), true),
-            Said::Failed(failed) => {
+            Said::Failed(mut failed) => {
                 self.tickets.remove(&ticket);
                 self.review_window();
-                return self.reset_in_turn(stream, refusal_of(&failed));
+                let resume_token = failed.again.take().and_then(|again| self.keep_preempted(*again));
+                let refusal = Refusal { resume_token, ..refusal_of(&failed) };
+                return self.reset_in_turn(stream, refusal);
             }
         };
         if is_end {
@@ -368,6 +387,7 @@ pub(super) fn refusal_of(failed: &Failed) -> Refusal {
         code: frame_code(failed.fault),
         reason: failed.reason.clone().into(),
         retry_after_ms: failed.fault.retry_after_s().map(|seconds| u64::from(seconds) * 1000),
+        resume_token: None,
     }
 }
 
@@ -399,6 +419,11 @@ pub fn qos(qos: &proto_core::frame::Qos) -> proto_core::model::Qos {
     }
 }
 
+/// A token that names nothing.
+const SPENT: Refusal = Refusal::new(
+    Code::BadInput,
+    "the resume token is spent, too old, or of another session; send the request again",
+);
 /// Content that is most of any frame it came in, so that no copy is worth making.
 const SHARED_BYTES_MIN: usize = 256 * 1024;
 

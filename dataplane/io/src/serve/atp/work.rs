@@ -28,6 +28,7 @@ use proto_core::frame::Text;
 use proto_core::model::Qos;
 use proto_core::units::{Moment, Picodollars};
 
+use super::again::Again;
 use super::outbox::{Outbox, Said};
 use crate::admission::{Asked, Claim, Counter, may_begin};
 use crate::attempt::{self, Begun, Flow, Rest};
@@ -67,6 +68,8 @@ pub struct Job {
     pub as_text: bool,
     /// What it counts as; `None`: whoever hands it in counts it.
     pub operation: Option<Operation>,
+    /// It gave its place to another once, and is not cut again.
+    pub is_spared: bool,
     pub request_id: HeaderValue,
     pub at: Moment,
 }
@@ -95,6 +98,8 @@ pub struct Failed {
     /// Tokens that were received and are billed.
     pub usage: Usage,
     pub cost: Picodollars,
+    /// Of one that gave its place to another: what it said.
+    pub again: Option<Box<Again>>,
 }
 
 /// Runs a job to its end; all that comes of it goes into the outbox.
@@ -107,6 +112,7 @@ pub async fn run(job: Job, outbox: Outbox) {
     }
     let answered =
         |status| operation.into_iter().for_each(|operation| worker.tally.answered(operation, status));
+    let (content, task_type, qos) = (job.content.clone(), job.task_type.clone(), job.qos);
     let outcome = tokio::select! {
         biased;
         outcome = answer(job, &outbox, &mut telling) => outcome,
@@ -123,7 +129,8 @@ pub async fn run(job: Job, outbox: Outbox) {
             }
             answered(fault.status());
             let reason = telling.reason(fault);
-            outbox.last(Said::Failed(Box::new(Failed { fault, reason, usage, cost })));
+            let again = (fault.kind == Kind::Preempted).then(|| Box::new(Again { content, task_type, qos }));
+            outbox.last(Said::Failed(Box::new(Failed { fault, reason, usage, cost, again })));
         }
     }
 }
@@ -268,6 +275,7 @@ fn claim(job: &Job, request: &Request, total: Duration) -> Result<Claim, Fault> 
     };
     let mut claim = Claim::new(&job.worker, &job.held, job.tenant, &envelope, asked)?;
     claim.also.clone_from(&job.also);
+    claim.is_spared = job.is_spared;
     claim.trace = job.worker.trace(&HeaderMap::new(), Operation::Session, job.at);
     if let (Some(trace), Some(model)) = (&claim.trace, head.model_name()) {
         trace.set_model(model);

@@ -59,6 +59,7 @@ pub fn job(whose: Whose, completion: &Completion) -> Job {
         adapter_kind: completion.kind,
         also: Vec::new(),
         as_text: true,
+        is_spared: false,
         operation: whose.operation,
         request_id: whose.request_id,
         at: whose.at,

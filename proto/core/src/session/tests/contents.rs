@@ -96,6 +96,13 @@ fn a_status_is_read_back_as_it_was_written_and_dollars_are_read_too() {
 
 #[test]
 fn an_error_is_an_error_whatever_it_says() {
+    let again = |bytes: usize| Refusal {
+        resume_token: Some("t".repeat(bytes).into()),
+        ..Refusal::new(Code::Preempt, "for gold")
+    };
+    assert_eq!(said(&of_refusal(&again(128))), Said::Error(again(128)));
+    let without = Refusal { resume_token: None, ..again(1) };
+    assert_eq!(said(&of_refusal(&again(129))), Said::Error(without));
     let refusal = Refusal { retry_after_ms: Some(5), ..Refusal::new(Code::Window, "full") };
     assert_eq!(of_refusal(&refusal), raw(r#"{"code":"EWINDOW","reason":"full","retry_after_ms":5}"#));
     assert_eq!(said(&of_refusal(&refusal)), Said::Error(refusal));

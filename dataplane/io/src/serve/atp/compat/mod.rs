@@ -244,6 +244,7 @@ impl Desk {
             also: Vec::new(),
             as_text: true,
             operation: Some(Operation::Session),
+            is_spared: false,
             request_id: telling.request_id().clone(),
             at: clock::now(),
         };
