@@ -106,6 +106,8 @@ impl Caller {
         let body = if body.is_null() { Bytes::new() } else { body.to_string().into() };
         let request = Request::builder().method(method).uri(path).header("host", "localhost");
         let request = request.body(Full::new(body))?;
+        // Its task may not have seen yet that the answer before is over.
+        self.0.ready().await?;
         let began = Instant::now();
         let answer = self.0.send_request(request).await?;
         let status = answer.status();
