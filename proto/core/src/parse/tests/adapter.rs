@@ -74,7 +74,7 @@ fn each_kind_takes_its_own_fields_only() {
             ),
             (
                 "{ kind: openai, allow_endpoints: ['http://h'], lease_ms: ▲999, models: [{ name: m }] }",
-                "spec.lease_ms: is 999; 1000 to 86400000 are allowed",
+                "spec.lease_ms: 999 is below 1000; 1000 to 86400000 is allowed",
             ),
             (
                 "{ kind: openai, allow_endpoints: ▲[], models: [{ name: m }] }",
