@@ -3,9 +3,11 @@
 
     idle.py [COUNT] [ws|h2]
 
-Each count is of a proxy of its own: connections that are idle, connections with a session, and with a session
-that has one open stream, whose request was answered. A session's own weight is the difference. With COUNT
-(10,000 are as many as one tenant may have) figures are told; without, a few are made and the bar is checked.
+Each count is of a proxy of its own: connections that are idle, connections that are ready to carry a session
+(an upgraded WebSocket; over HTTP/2 a request whose answer has begun), connections with a session, and with a
+session that has one open stream, whose request was answered. A session's own weight is the last without the
+second. With COUNT (10,000 are as many as one tenant may have) figures are told; without, a few are made and
+the bar is checked.
 """
 
 import base64
@@ -21,7 +23,11 @@ import kit
 
 # Beyond its connection, a session with one open stream.
 BAR_BYTES = 4096
-FEW = 1000
+FEW = 900
+# Who opens a request for a session and says nothing is cut after ten seconds.
+READY_MAX = 600
+# Memory is given back after a quarter of a second without a word.
+REST_S = 1
 MODEL = "mock--tokens-5"
 
 mock = kit.Mock("--no-record")
@@ -62,6 +68,9 @@ class OverWebSocket:
         assert b" 101 " in self.held[:20], self.held
         self.held = self.held.split(b"\r\n\r\n", 1)[1]
 
+    def ready(self):
+        """It is, once it is upgraded."""
+
     def say(self, message):
         # Masked with zeros, which leaves the bytes as they are.
         length = bytes([0x80 | len(message)]) if len(message) < 126 else None
@@ -91,7 +100,7 @@ class OverHttp2:
         self.socket = connected(proxy)
         self.state = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
         self.state.initiate_connection()
-        self.held, self.is_ended = b"", False
+        self.held, self.is_ended, self.is_begun = b"", False, False
         self.state.send_headers(1, self._head("GET", "/v1/models"), end_stream=True)
         self._flush()
         while not self.is_ended:
@@ -110,13 +119,21 @@ class OverHttp2:
                 self.held += event.data
                 self.state.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
             self.is_ended |= isinstance(event, self.events.StreamEnded)
+            self.is_begun |= isinstance(event, self.events.ResponseReceived)
         self._flush()
+
+    def ready(self):
+        """A request whose both bodies are open."""
+        self.stream, self.is_begun = 3, False
+        kind = ("content-type", "application/atp+bin")
+        self.state.send_headers(3, self._head("POST", "/atp/v1/session", kind))
+        self._flush()
+        while not self.is_begun:
+            self._read()
 
     def say(self, message):
         if self.stream is None:
-            self.stream = 3
-            kind = ("content-type", "application/atp+bin")
-            self.state.send_headers(3, self._head("POST", "/atp/v1/session", kind))
+            self.ready()
         self.state.send_data(3, len(message).to_bytes(4, "big") + message)
         self._flush()
 
@@ -126,6 +143,10 @@ class OverHttp2:
         length = int.from_bytes(self.held[:4], "big")
         message, self.held = self.held[4:4 + length], self.held[4 + length:]
         return frames.from_bin(message)
+
+
+def ready(connection):
+    connection.ready()
 
 
 def opened(connection):
@@ -145,49 +166,57 @@ def asked(connection):
 
 
 def weighed(carriage, count, begin):
-    """Bytes for each of `count` connections, after `begin` of each."""
-    # The request's length and more is known after a few; what is allocated once is not of a session.
+    """Bytes for each of the last two thirds of `count` connections, after `begin` of each: what is allocated
+    once, and what the first requests leave behind, is no session's."""
     proxy = kit.Proxy([kit.adapter("local", mock.url, MODEL)])
-    warm = [carriage(proxy, f"warm-{number}") for number in range(20)]
-    for connection in warm:
+    connections, lives = [carriage(proxy, f"warm-{number}") for number in range(20)], True
+    for connection in connections:
         asked(connection)
-    before, connections, lives = weight(proxy), [], True
+    has_session = begin in (opened, asked)
+    beating = []
 
     def beat():
         while lives:
-            for connection in list(connections):
-                if begin:
-                    with connection.lock:
-                        connection.say(connection.beat)
+            for connection in list(beating):
+                with connection.lock:
+                    connection.say(connection.beat)
             time.sleep(8)
+
+    def make(numbers):
+        for number in numbers:
+            connection = carriage(proxy, number)
+            connections.append(connection)
+            connection.lock, connection.beat = threading.Lock(), frame(number, "", 0, ["HB"], "HEARTBEAT")
+            if begin:
+                begin(connection)
+            if has_session:
+                beating.append(connection)
+        time.sleep(REST_S)
+        return weight(proxy)
 
     threading.Thread(target=beat, daemon=True).start()
     # The first are of the count: a tenant has 10,000 runs.
-    count -= len(warm)
-    for number in range(count):
-        connection = carriage(proxy, number)
-        connection.lock, connection.beat = threading.Lock(), frame(number, "", 0, ["HB"], "HEARTBEAT")
-        if begin:
-            begin(connection)
-        connections.append(connection)
-    time.sleep(1)
-    after = weight(proxy)
-    if begin:
+    count -= len(connections)
+    before = make(range(count // 3))
+    after = make(range(count // 3, count))
+    if has_session:
         open_now = proxy.metric("atp_sessions_open")
-        assert count <= open_now <= count + len(warm), open_now
+        assert count <= open_now <= count + 20, open_now
     lives = False
     proxy.kill()
-    for connection in [*warm, *connections]:
+    for connection in connections:
         connection.socket.close()
-    return (after - before) / count
+    return (after - before) / (count - count // 3)
 
 
 def measured(carriage, count):
-    idle, session, stream = (weighed(carriage, count, begin) for begin in (None, opened, asked))
     name = carriage.__name__
-    print(f"      {count} {name}: connection {idle:.0f} B, with a session {session:.0f} B, "
-          f"with an open stream {stream:.0f} B: {stream - idle:.0f} B beyond the connection", flush=True)
-    return stream - idle
+    idle, session, stream = (weighed(carriage, count, begin) for begin in (None, opened, asked))
+    bare = weighed(carriage, min(count, READY_MAX), ready)
+    print(f"      {count} {name}: connection {idle:.0f} B, ready for a session {bare:.0f} B, with a session "
+          f"{session:.0f} B, with an open stream {stream:.0f} B: {stream - bare:.0f} B are the session's",
+          flush=True)
+    return stream - bare
 
 
 @kit.each([carriage.__name__ for carriage in (OverWebSocket, OverHttp2)])

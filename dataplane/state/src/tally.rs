@@ -123,6 +123,8 @@ pub struct WorkerTally {
     pub frames_sent: Counter,
     pub frames_received: Counter,
     pub frames_ignored: Counter,
+    /// Begun, and no room for the rest.
+    pub frames_without_room: Counter,
     pub agent_statuses: Counter,
     pub ecn_marks: Counter,
     pub ecn_reactions: Counter,
@@ -186,6 +188,7 @@ impl Default for WorkerTally {
             frames_sent: Counter::default(),
             frames_received: Counter::default(),
             frames_ignored: Counter::default(),
+            frames_without_room: Counter::default(),
             agent_statuses: Counter::default(),
             ecn_marks: Counter::default(),
             ecn_reactions: Counter::default(),

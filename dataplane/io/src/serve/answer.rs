@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
 use super::Peer;
+use super::atp::Told;
 use super::guard::Serving;
 use super::headers::{REQUEST_ID, X_ATP_COST, X_REQUEST_ID, number};
 use super::pump::Pumped;
@@ -38,6 +39,8 @@ enum Form {
     },
     /// Read from upstream by a task, since somebody else shares its connection.
     Pumped(Pumped),
+    /// What a session says.
+    Told(Box<Told>),
 }
 
 /// The cost of a stream is known when it is over; it goes into a trailer where the client takes one.
@@ -63,6 +66,10 @@ impl AnswerBody {
 
     pub fn pumped(pumped: Pumped) -> AnswerBody {
         AnswerBody::of(Form::Pumped(pumped))
+    }
+
+    pub fn told(told: Told) -> AnswerBody {
+        AnswerBody::of(Form::Told(Box::new(told)))
     }
 
     /// The request it answers ends when this body is done or dropped.
@@ -91,6 +98,7 @@ impl Body for AnswerBody {
                 Ok(Frame::data(Parcel { bytes, share }))
             })),
             Form::Pumped(pumped) => pumped.poll_frame(cx),
+            Form::Told(told) => told.poll_frame(cx),
             Form::Relayed { relay, telling, trailers } => {
                 match std::task::ready!(relay.poll_piece(cx, |fault| telling.event(fault))) {
                     Some(piece) => {

@@ -5,7 +5,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ pub struct Stage {
     begun: AtomicU32,
     /// Over HTTP/2: what waits for the client's window.
     unsent: Option<Arc<Unsent>>,
+    /// Over HTTP/2: what has come of frames of sessions that are not whole.
+    begun_bytes: Option<Arc<AtomicUsize>>,
     /// Nothing was asked for long: the client is told to go.
     is_idle: AtomicBool,
     /// It speaks no HTTP any more: what is spoken now has deadlines of its own.
@@ -54,7 +56,7 @@ const ANSWER: u32 = 3;
 
 impl Stage {
     pub fn new(is_h2: bool) -> Stage {
-        Stage { unsent: is_h2.then(Arc::default), ..Stage::default() }
+        Stage { unsent: is_h2.then(Arc::default), begun_bytes: is_h2.then(Arc::default), ..Stage::default() }
     }
 
     /// A request's head is whole; its body follows. Over HTTP/2 requests overlap and each has its own
@@ -87,6 +89,11 @@ impl Stage {
     /// Where answers over HTTP/2 are accounted for.
     pub fn unsent(&self) -> Option<&Arc<Unsent>> {
         self.unsent.as_ref()
+    }
+
+    /// What has come of frames of sessions that are not whole; `None` over HTTP/1.1.
+    pub fn begun_bytes(&self) -> Option<&Arc<AtomicUsize>> {
+        self.begun_bytes.as_ref()
     }
 
     /// Nothing was asked for long.

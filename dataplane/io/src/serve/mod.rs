@@ -143,14 +143,17 @@ async fn over<I>(
         verified: verified.clone(),
         opened: Some(opened),
     });
-    let service = service_fn(move |request: Request<Incoming>| serve_one(Arc::clone(&peer), request));
     if is_h2 {
+        // On the heap until it is answered: the stream's task would carry its room to the answer's end.
+        let service =
+            service_fn(move |request: Request<Incoming>| Box::pin(serve_one(Arc::clone(&peer), request)));
         let connection = http2_settings().serve_connection(TokioIo::new(io), service);
         until_drained(worker, &own, connection, retired(verified.as_deref()), |connection| {
             connection.graceful_shutdown()
         })
         .await;
     } else {
+        let service = service_fn(move |request: Request<Incoming>| serve_one(Arc::clone(&peer), request));
         let connection = http1_settings().serve_connection(TokioIo::new(io), service).with_upgrades();
         until_drained(worker, &own, connection, retired(verified.as_deref()), |connection| {
             connection.graceful_shutdown()

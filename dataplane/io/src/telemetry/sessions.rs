@@ -64,6 +64,9 @@ pub fn of_sessions(page: &mut Page, shared: &Shared, tallies: &[&WorkerTally]) {
     count("atp_frames_ignored_total", "Control frames that meant nothing here.", |tally| {
         &tally.frames_ignored
     });
+    count("atp_frames_without_room_total", "Frames begun for whose rest there was no room.", |tally| {
+        &tally.frames_without_room
+    });
     count("ecn_mark_total", "Frames marked while this worker was pressed.", |tally| &tally.ecn_marks);
     count("ecn_reactions_total", "Frames that came marked.", |tally| &tally.ecn_reactions);
     count("agent_status_changes_total", "Times an attached adapter said how much it takes.", |tally| {

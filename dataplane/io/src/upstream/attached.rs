@@ -13,6 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dashmap::DashMap;
 use dataplane_core::fault::{Fault, Kind, Retry, Side};
+use dataplane_state::ledger::Ledger;
 use proto_core::model::Name;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep};
@@ -109,7 +110,7 @@ impl Lines {
 
     /// Sends a call to a line that takes it, and waits for the first of its answer. A line that is lost
     /// before that has begun nothing: another gets the call.
-    pub async fn send(&self, adapter: &Name, call: &Call) -> Result<Answer, Fault> {
+    pub async fn send(&self, adapter: &Name, call: &Call, ledger: &Arc<Ledger>) -> Result<Answer, Fault> {
         if call.path != Path::ChatCompletions {
             return Err(Fault::upstream(Kind::Refused, Retry::Elsewhere));
         }
@@ -133,7 +134,7 @@ impl Lines {
                 }
                 Some(first) => {
                     let body = AttachedBody { first: Some(first), pieces, taken: Taken::default(), held };
-                    return retold::answer(UpstreamBody::attached(body), call.streamed).await;
+                    return retold::answer(UpstreamBody::attached(body), call.streamed, ledger).await;
                 }
                 // Lost before it began.
                 None => is_lost = true,

@@ -66,7 +66,8 @@ impl Grpc {
             return Err(Fault::upstream(Kind::Garbled, Retry::ElsewhereAtCost));
         }
         let words = Words::Grpc { pieces: Pieces::new(chunks), status: None };
-        retold::answer(UpstreamBody::retold(Retold::new(answer.body, words)), call.streamed).await
+        let body = UpstreamBody::retold(Retold::new(answer.body, words));
+        retold::answer(body, call.streamed, &worker.ledger).await
     }
 }
 

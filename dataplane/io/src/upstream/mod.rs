@@ -204,7 +204,7 @@ impl Upstream {
             Backend::Role => Err(Fault::proxy(Kind::Internal)),
             Backend::Dialled(dialled) => dialled.send(worker, call).await,
             Backend::Echo(echo) => Ok(echo.answer(call)),
-            Backend::Attached => worker.shared.lines.send(&self.name, &call).await,
+            Backend::Attached => worker.shared.lines.send(&self.name, &call, &worker.ledger).await,
         }
     }
 

@@ -51,7 +51,8 @@ impl Ollama {
             return Ok(refused(answer).await);
         }
         let lines = Words::Ollama(Lines::new(retold::chunks(worker, "")));
-        retold::answer(UpstreamBody::retold(Retold::new(answer.body, lines)), call.streamed).await
+        retold::answer(UpstreamBody::retold(Retold::new(answer.body, lines)), call.streamed, &worker.ledger)
+            .await
     }
 }
 

@@ -2,9 +2,11 @@
 //! a caller that wants no stream.
 
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use dataplane_core::admit::pressure::Level;
 use dataplane_core::dialect::grpc::{Pieces, Status};
 use dataplane_core::dialect::ollama::Lines;
 use dataplane_core::dialect::openai::chunks::{Chunks, error_body};
@@ -13,6 +15,7 @@ use dataplane_core::dialect::openai::{StreamEnd, StreamReader};
 use dataplane_core::dialect::rope::Rope;
 use dataplane_core::dialect::words::Retelling;
 use dataplane_core::fault::{Fault, Kind, Retry};
+use dataplane_state::ledger::{Debt, Ledger};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
@@ -116,12 +119,13 @@ pub fn chunks(worker: &Worker, model: &str) -> Chunks {
     Chunks::new(&format!("chatcmpl-{:016x}", worker.random()), clock::unix_seconds(), model)
 }
 
-/// `body`, which is a stream of events, as the caller wants it.
-pub async fn answer(body: UpstreamBody, streamed: bool) -> Result<Answer, Fault> {
+/// `body`, which is a stream of events, as the caller wants it. What is put together is in the account of
+/// `ledger` until it is whole.
+pub async fn answer(body: UpstreamBody, streamed: bool, ledger: &Arc<Ledger>) -> Result<Answer, Fault> {
     if streamed {
         return Ok(headed(StatusCode::OK, EVENTS, body));
     }
-    Ok(headed(StatusCode::OK, JSON, UpstreamBody::whole(whole(body).await?)))
+    Ok(headed(StatusCode::OK, JSON, UpstreamBody::whole(whole(body, Debt::none(ledger)).await?)))
 }
 
 /// A refusal in the words of the path.
@@ -135,12 +139,15 @@ fn headed(status: StatusCode, kind: &'static str, body: UpstreamBody) -> Answer 
 }
 
 /// For a caller that wants no stream: all of it, put together.
-async fn whole(mut body: UpstreamBody) -> Result<Bytes, Fault> {
+async fn whole(mut body: UpstreamBody, mut held: Debt) -> Result<Bytes, Fault> {
     let garbled = Fault::upstream(Kind::Garbled, Retry::ElsewhereAtCost);
     let (mut reader, mut merger) = (StreamReader::new(false), Merger::default());
     while let Some(piece) = poll_fn(|cx| body.poll_data(cx)).await {
-        let mut merged = Ok(());
-        reader.push_data(&piece?, |data| merged = merged.and(merger.on_chunk(&data)))?;
+        let (piece, mut merged) = (piece?, Ok(()));
+        if !held.try_grow(piece.len() as u64) {
+            return Err(Fault::proxy(Kind::Shed { again_s: Level::Red.retry_after_s() }));
+        }
+        reader.push_data(&piece, |data| merged = merged.and(merger.on_chunk(&data)))?;
         merged.map_err(|_| garbled)?;
     }
     match reader.end(true) {

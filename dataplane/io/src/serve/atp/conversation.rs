@@ -1,7 +1,7 @@
 //! One session: a task that owns its machine, feeds it frames and time, and does what comes of them. It
 //! outlives its connection where the peer holds a token. Decides nothing of the protocol, nothing of money.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::future::pending;
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
@@ -12,6 +12,7 @@ use dataplane_state::ledger::Debt;
 use dataplane_state::window::Window as Counted;
 use proto_core::frame::{Code, Encoding, FlagSet, Frame, Malformed, Text, Window};
 use proto_core::session::{Ended, Event, Refusal, ResumeOpening, Session, Settings, StreamKey};
+use proto_core::units::Moment;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Sleep, sleep, timeout};
 
@@ -21,7 +22,7 @@ use super::link::{Inbound, Link, Outbound};
 use super::opening::Caller;
 use super::outbox::{Delivery, Ticket};
 use super::registry::Registrations;
-use super::seats::{self, Comeback, Who};
+use super::seats::{self, Comeback, Door, Who};
 use super::strand::Strand;
 use crate::clock;
 use crate::drain::{LAST_WORDS, Phase};
@@ -37,14 +38,14 @@ pub struct Conversation {
     /// Requests under way, by what their deliveries name.
     pub(super) tickets: HashMap<Ticket, StreamKey>,
     pub(super) next_ticket: u64,
-    /// Some stream may be at work on a fan-out: whether one is takes a look at all of them.
-    pub(super) has_fans: bool,
+    /// Fan-outs that wait for a time, the next first.
+    pub(super) fans: BTreeSet<(Moment, StreamKey)>,
     /// Streams that end with an error once what was said before is written.
     pub(super) resets: Vec<(StreamKey, Refusal)>,
     /// Both ends of the way from the tasks that answer; there while any is under way.
     deliveries: Option<(mpsc::UnboundedSender<Delivery>, mpsc::UnboundedReceiver<Delivery>)>,
-    pub(super) comebacks_to: mpsc::Sender<Box<Comeback>>,
-    comebacks: mpsc::Receiver<Box<Comeback>>,
+    /// Where those come that have its token.
+    pub(super) door: Arc<Door>,
     pub(super) open: Option<Open>,
     /// What the machine holds, in the worker's account.
     debt: Debt,
@@ -114,7 +115,6 @@ enum Woken {
 
 impl Conversation {
     fn new(worker: Arc<Worker>, caller: Caller, id: Text, link: &Link) -> Conversation {
-        let (comebacks_to, comebacks) = mpsc::channel(1);
         let settings = Arc::clone(&SETTINGS[usize::from(link.encoding.byte())]);
         let debt = Debt::none(&worker.ledger);
         let phases = worker.shared.phases();
@@ -125,11 +125,10 @@ impl Conversation {
             strands: HashMap::new(),
             tickets: HashMap::new(),
             next_ticket: 0,
-            has_fans: false,
+            fans: BTreeSet::new(),
             resets: Vec::new(),
             deliveries: None,
-            comebacks_to,
-            comebacks,
+            door: Arc::default(),
             open: None,
             debt,
             registrations: None,
@@ -208,7 +207,7 @@ impl Conversation {
 
     /// Writes what there is, as far as the connection takes it; true where there is more.
     fn flush(&mut self, link: &mut Option<Link>) -> bool {
-        while let Some(joined) = &*link {
+        while let Some(joined) = &mut *link {
             let place = match joined.out.try_reserve() {
                 Ok(place) => place,
                 Err(mpsc::error::TrySendError::Full(())) => return true,
@@ -234,7 +233,7 @@ impl Conversation {
         }
         if let Some(mut lost) = link.take() {
             // What the peer said before it went counts, whichever direction is seen to end first.
-            while let Ok(inbound) = lost.inbound.try_recv() {
+            while let Some(inbound) = lost.inbound.try_recv() {
                 self.on_inbound(inbound);
             }
             self.on_disconnect();
@@ -263,7 +262,7 @@ impl Conversation {
     /// What else has come by now: many frames share one round of events, and one write.
     fn on_more_inbound(&mut self, link: &mut Link) {
         for _ in 0..TOGETHER_MAX {
-            let Ok(inbound) = link.inbound.try_recv() else { return };
+            let Some(inbound) = link.inbound.try_recv() else { return };
             self.on_inbound(inbound);
         }
     }
@@ -289,14 +288,17 @@ impl Conversation {
     async fn say_last(&mut self, mut link: Option<Link>) {
         let saying = async {
             while self.flush(&mut link) {
-                let Some(joined) = &link else { return };
+                let Some(joined) = &mut link else { return };
                 // Room, or nobody there.
-                if joined.out.reserve().await.is_err() {
+                if !joined.out.writable().await {
                     return;
                 }
             }
         };
-        let _ = timeout(LAST_WORDS, saying).await;
+        let is_said = timeout(LAST_WORDS, saying).await.is_ok();
+        if let Some(link) = link.filter(|_| is_said) {
+            link.out.finish();
+        }
     }
 
     /// Where a task puts what comes of it.
@@ -320,7 +322,7 @@ impl Conversation {
         let is_waiting = is_joined && is_full;
         let mut joined = link.as_mut();
         let (inbound, out) = match &mut joined {
-            Some(link) => (Some(&mut link.inbound), Some(&link.out)),
+            Some(link) => (Some(&mut link.inbound), Some(&mut link.out)),
             None => (None, None),
         };
         let mut attached = self.open.as_mut().and_then(|open| open.attached.as_mut());
@@ -334,7 +336,7 @@ impl Conversation {
         let writable = async {
             match out {
                 // An error shows at the next write.
-                Some(out) => drop(out.reserve().await),
+                Some(out) => drop(out.writable().await),
                 None => pending().await,
             }
         };
@@ -347,6 +349,10 @@ impl Conversation {
         if self.tickets.is_empty() {
             // Some kilobytes, which most sessions have no use for most of the time.
             self.deliveries = None;
+            self.tickets.shrink_to_fit();
+            if self.strands.is_empty() {
+                self.strands.shrink_to_fit();
+            }
         }
         let deliveries = &mut self.deliveries;
         let delivery = async {
@@ -359,7 +365,7 @@ impl Conversation {
             biased;
             // A sender that is gone means the process is ending.
             _ = self.phases.changed() => Woken::Phase,
-            comeback = self.comebacks.recv() => Woken::Comeback(comeback.expect("this end keeps a sender")),
+            comeback = self.door.next() => Woken::Comeback(comeback),
             inbound = inbound, if is_joined => Woken::Inbound(inbound),
             delivery = delivery => Woken::Delivery(delivery.expect("this end keeps a sender")),
             woken = desk, if is_attached => Woken::Desk(woken),

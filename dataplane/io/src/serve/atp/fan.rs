@@ -34,7 +34,8 @@ pub struct Fan {
     /// What a dispatch may take in all; every lane is counted against it.
     purse: Arc<Window>,
     call: Call,
-    due: Moment,
+    /// When it wants to be looked at; it is among [`Conversation::fans`] then.
+    due: Option<Moment>,
 }
 
 struct Lane {
@@ -76,13 +77,9 @@ impl Drop for Call {
 }
 
 impl Fan {
-    pub fn tickets(&self) -> impl Iterator<Item = Ticket> {
+    fn tickets(&self) -> impl Iterator<Item = Ticket> {
         let arbiter = self.arbiter.iter().map(|(lane, _)| lane.ticket);
         self.lanes.iter().flatten().map(|lane| lane.ticket).chain(arbiter)
-    }
-
-    pub fn due(&self) -> Moment {
-        self.due
     }
 
     /// Somebody was told to end and has not answered.
@@ -121,45 +118,48 @@ impl Conversation {
             arbiter: None,
             purse: Arc::new(Window::new(Kinds::SESSION, limits)),
             call: Call { window, held },
-            due: Moment(u64::MAX),
+            due: None,
         };
         self.strands.entry(stream).or_default().at_work = AtWork::Fan(Box::new(fan));
-        self.has_fans = true;
         self.drive_fan(stream);
         Ok(())
     }
 
     /// When the next of all fan-outs wants to be looked at.
     pub(super) fn fans_due(&self) -> Option<Moment> {
-        if !self.has_fans {
-            return None;
-        }
-        let due = self.strands.values().filter_map(|strand| match &strand.at_work {
-            AtWork::Fan(fan) => Some(fan.due()),
-            _ => None,
-        });
-        due.min()
+        self.fans.first().map(|(due, _)| *due)
     }
 
     pub(super) fn on_fans_time(&mut self) {
-        if !self.has_fans {
-            return;
-        }
-        self.has_fans = self.strands.values().any(|strand| matches!(strand.at_work, AtWork::Fan(_)));
         let now = clock::now();
-        let due: Vec<StreamKey> = self
-            .strands
-            .iter()
-            .filter_map(|(stream, strand)| match &strand.at_work {
-                AtWork::Fan(fan) if fan.due() <= now => Some(*stream),
-                _ => None,
-            })
-            .collect();
-        for stream in due {
+        while let Some((due, stream)) = self.fans.pop_first() {
+            if due > now {
+                self.fans.insert((due, stream));
+                return;
+            }
             if let Some(fan) = self.fan(stream) {
+                fan.due = None;
                 fan.machine.on_time(now);
                 self.drive_fan(stream);
             }
+        }
+    }
+
+    /// Looks at the fan-out of this stream again at `until`, and not before unless something happens.
+    fn wait_for_fan(&mut self, stream: StreamKey, until: Moment) {
+        let Some(fan) = self.fan(stream) else { return };
+        let before = fan.due.replace(until);
+        if before != Some(until) {
+            before.map(|before| self.fans.remove(&(before, stream)));
+            self.fans.insert((until, stream));
+        }
+    }
+
+    /// Nothing comes of it any more.
+    pub(super) fn end_fan(&mut self, stream: StreamKey, fan: &Fan) {
+        fan.due.map(|due| self.fans.remove(&(due, stream)));
+        for ticket in fan.tickets() {
+            self.tickets.remove(&ticket);
         }
     }
 
@@ -248,10 +248,7 @@ impl Conversation {
                         lane.end();
                     }
                 }
-                Action::Wait { until } => {
-                    fan.due = until;
-                    return;
-                }
+                Action::Wait { until } => return self.wait_for_fan(stream, until),
                 Action::Done => return,
                 said => self.say_of_fan(stream, said),
             }
@@ -385,8 +382,12 @@ impl Conversation {
             _ => return,
         };
         if is_end {
-            let tickets: Vec<Ticket> = self.fan(stream).map_or_else(Vec::new, |fan| fan.tickets().collect());
-            self.tickets.retain(|ticket, _| !tickets.contains(ticket));
+            let tickets: Vec<Ticket> = fan.tickets().collect();
+            let due = fan.due.take();
+            due.map(|due| self.fans.remove(&(due, stream)));
+            tickets.iter().for_each(|ticket| {
+                self.tickets.remove(ticket);
+            });
         }
         self.say(stream, message, is_end, None);
     }

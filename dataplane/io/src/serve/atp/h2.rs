@@ -3,24 +3,22 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use dataplane_core::fault::{Fault, Kind};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Response};
-use proto_core::frame::{Encoding, Frame};
-use proto_core::session::prefixed;
-use tokio::sync::mpsc;
+use proto_core::frame::Encoding;
 use tokio::time::timeout;
 
 use super::conversation;
-use super::cutter::Cutter;
-use super::link::{Inbound, Outbound, Plug, link};
+use super::cutter::{Begun, Cutter};
+use super::link::{Inbound, Out, branch};
 use super::opening::Caller;
+use super::{pipe, told};
 use crate::serve::Peer;
 use crate::serve::answer::AnswerBody;
 use crate::serve::arriving::Arriving;
 use crate::serve::guard::HEAD_WAIT;
-use crate::serve::pump::{self, Pump};
 
 /// Opens the way; the session itself is refused or granted in frames.
 pub fn open(peer: &Arc<Peer>, headers: &HeaderMap, body: Arriving) -> Result<Response<AnswerBody>, Fault> {
@@ -36,47 +34,62 @@ pub fn open(peer: &Arc<Peer>, headers: &HeaderMap, body: Arriving) -> Result<Res
     };
     let caller = Caller { peer: Arc::clone(peer), headers: Arc::new(super::credentials(headers)) };
     caller.check()?;
-    let (pump, pumped) = pump::channel(&peer.worker, &peer.stage);
-    tokio::spawn(carry(caller, body, pump, encoding));
-    let mut response = Response::new(AnswerBody::pumped(pumped));
+    let Some(begun) = peer.stage.begun_bytes().map(|bytes| Begun::of(&peer.worker, bytes)) else {
+        return Err(Fault::proxy(Kind::Internal));
+    };
+    let (out, told) = told::channel(peer.stage.unsent(), &peer.worker.ledger);
+    tokio::spawn(carry(caller, body, Cutter::new(&begun), out, encoding));
+    let mut response = Response::new(AnswerBody::told(told));
     let out = response.headers_mut();
     out.insert(CONTENT_TYPE, HeaderValue::from_static(encoding.content_type()));
     out.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }
 
-async fn carry(caller: Caller, mut body: Arriving, pump: Pump, encoding: Encoding) {
-    let mut cutter = Cutter::new(&caller.peer.worker.ledger);
+async fn carry(caller: Caller, mut body: Arriving, mut cutter: Cutter, out: Out, encoding: Encoding) {
     // The first frame says which session it is.
-    let first = match timeout(HEAD_WAIT, next(&mut body, &mut cutter)).await {
-        Ok(Some(message)) => encoding.decode(&message),
-        Ok(None) | Err(_) => return,
-    };
-    let first: Frame = match first {
-        Ok(frame) => frame,
+    let Some(inbound) = begin(caller, &mut body, &mut cutter, out, encoding).await else { return };
+    read(body, cutter, inbound, encoding).await;
+}
+
+/// The session of the first frame; `None` where there is no such frame.
+async fn begin(
+    caller: Caller,
+    body: &mut Arriving,
+    cutter: &mut Cutter,
+    out: Out,
+    encoding: Encoding,
+) -> Option<pipe::Sender<Inbound>> {
+    // On the heap: for all its life the task would carry the room for what it does once.
+    let first = Box::pin(timeout(HEAD_WAIT, next(body, cutter))).await.ok()??;
+    match encoding.decode(&first) {
+        Ok(frame) => {
+            let (link, inbound) = branch(encoding, out);
+            tokio::spawn(conversation::run(caller, frame, link));
+            Some(inbound)
+        }
         Err(malformed) => {
             tracing::debug!(%malformed, "a session began with what is no frame");
-            return;
+            None
         }
-    };
-    let (link, Plug { inbound, out }) = link(encoding);
-    tokio::spawn(conversation::run(caller, first, link));
-    tokio::select! {
-        () = read(body, cutter, inbound, encoding) => {}
-        () = write(pump, out) => {}
     }
 }
 
 /// Until the client ends its side, or the session is over.
-async fn read(mut body: Arriving, mut cutter: Cutter, to: mpsc::Sender<Inbound>, encoding: Encoding) {
-    while let Some(message) = next(&mut body, &mut cutter).await {
+async fn read(mut body: Arriving, mut cutter: Cutter, mut to: pipe::Sender<Inbound>, encoding: Encoding) {
+    loop {
+        let message = tokio::select! {
+            message = next(&mut body, &mut cutter) => message,
+            // A client that leaves its side open is not waited for.
+            () = to.closed() => None,
+        };
+        let Some(message) = message else { return };
         let inbound = match encoding.decode(&message) {
             Ok(frame) => Inbound::Frame(Box::new(frame)),
             Err(malformed) => Inbound::Malformed(malformed),
         };
         if to.send(inbound).await.is_err() {
-            // Over. What it had to say is being written.
-            std::future::pending::<()>().await;
+            return;
         }
     }
 }
@@ -94,32 +107,3 @@ async fn next(body: &mut Arriving, cutter: &mut Cutter) -> Option<Bytes> {
         }
     }
 }
-
-/// Small frames that are there together leave together: a client's library charges for each small piece.
-async fn write(pump: Pump, mut out: mpsc::Receiver<Outbound>) {
-    let mut batch = BytesMut::new();
-    while let Some(first) = out.recv().await {
-        let mut next = Some(first);
-        while let Some(outbound) = next {
-            batch.extend_from_slice(&prefixed(&outbound.message));
-            if outbound.message.len() > ALONE_BYTES_MIN {
-                // Long enough not to be copied.
-                if pump.send(batch.split().freeze()).await.is_err()
-                    || pump.send(outbound.message).await.is_err()
-                {
-                    return;
-                }
-            } else {
-                batch.extend_from_slice(&outbound.message);
-            }
-            next = if batch.len() < BATCH_BYTES { out.try_recv().ok() } else { None };
-        }
-        if pump.send(batch.split().freeze()).await.is_err() {
-            return;
-        }
-    }
-    pump.finish(None).await;
-}
-
-const BATCH_BYTES: usize = 16 * 1024;
-const ALONE_BYTES_MIN: usize = 4096;

@@ -1,15 +1,22 @@
 //! What joins a session to the connection that carries it: frames in, encoded frames out, both bounded.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use dataplane_state::ledger::Ledger;
 use proto_core::frame::{Encoding, Frame, Malformed};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+
+use super::pipe::{self, pipe};
+use crate::serve::unsent::{Share, Unsent};
 
 /// A session's end of a connection. Dropping it tells the connection that the session needs it no more.
 #[derive(Debug)]
 pub struct Link {
     pub encoding: Encoding,
-    pub inbound: mpsc::Receiver<Inbound>,
-    pub out: mpsc::Sender<Outbound>,
+    pub inbound: In,
+    pub out: Out,
 }
 
 /// What a connection hands over. Its end is the end of the channel.
@@ -30,7 +37,104 @@ pub struct Outbound {
     pub is_last: bool,
 }
 
-/// The connection's end, where it carries one session.
+/// Where frames come from.
+#[derive(Debug)]
+pub enum In {
+    /// One reader: weighs nothing while it is empty.
+    One(pipe::Receiver<Inbound>),
+    /// Several readers.
+    Many(mpsc::Receiver<Inbound>),
+}
+
+impl In {
+    pub async fn recv(&mut self) -> Option<Inbound> {
+        match self {
+            In::One(pipe) => pipe.recv().await,
+            In::Many(channel) => channel.recv().await,
+        }
+    }
+
+    /// The next there is.
+    pub fn try_recv(&mut self) -> Option<Inbound> {
+        match self {
+            In::One(pipe) => pipe.try_recv(),
+            In::Many(channel) => channel.try_recv().ok(),
+        }
+    }
+}
+
+/// Where frames go.
+#[derive(Debug)]
+pub enum Out {
+    /// To a connection, or a stream of one, that carries this session alone.
+    Own(Own),
+    /// To a connection whose sessions share the way.
+    Shared(mpsc::Sender<Outbound>),
+}
+
+/// What is on its way is in the account of its connection.
+#[derive(Debug)]
+pub struct Own {
+    pub to: pipe::Sender<Owed>,
+    pub unsent: Option<Arc<Unsent>>,
+    pub ledger: Arc<Ledger>,
+}
+
+/// A frame on its way, and what it is accounted as.
+#[derive(Debug)]
+pub struct Owed {
+    pub outbound: Outbound,
+    pub share: Share,
+}
+
+/// A place for one frame.
+#[derive(Debug)]
+pub enum Place<'a> {
+    Own { place: pipe::Place<'a, Owed>, unsent: Option<&'a Arc<Unsent>>, ledger: &'a Arc<Ledger> },
+    Shared(mpsc::Permit<'a, Outbound>),
+}
+
+impl Place<'_> {
+    pub fn send(self, outbound: Outbound) {
+        match self {
+            Place::Own { place, unsent, ledger } => {
+                let share = Share::new(unsent, ledger, outbound.message.len() as u64);
+                place.send(Owed { outbound, share });
+            }
+            Place::Shared(permit) => permit.send(outbound),
+        }
+    }
+}
+
+impl Out {
+    /// A place, where there is one now.
+    pub fn try_reserve(&mut self) -> Result<Place<'_>, TrySendError<()>> {
+        match self {
+            Out::Own(Own { to, unsent, ledger }) => {
+                let place = to.try_reserve()?;
+                Ok(Place::Own { place, unsent: unsent.as_ref(), ledger })
+            }
+            Out::Shared(to) => to.try_reserve().map(Place::Shared),
+        }
+    }
+
+    /// Until there is a place; false: nobody is there.
+    pub async fn writable(&mut self) -> bool {
+        match self {
+            Out::Own(own) => own.to.writable().await,
+            Out::Shared(to) => to.reserve().await.is_ok(),
+        }
+    }
+
+    /// The session has said all it had to say.
+    pub fn finish(self) {
+        if let Out::Own(own) = self {
+            own.to.finish();
+        }
+    }
+}
+
+/// The connection's end, where it carries one session and has several readers.
 #[derive(Debug)]
 pub struct Plug {
     pub inbound: mpsc::Sender<Inbound>,
@@ -40,14 +144,15 @@ pub struct Plug {
 /// Both ends.
 pub fn link(encoding: Encoding) -> (Link, Plug) {
     let (to_connection, out) = mpsc::channel(OUTBOUND_MAX);
-    let (link, inbound) = branch(encoding, &to_connection);
+    let (inbound, from_connection) = mpsc::channel(INBOUND_MAX);
+    let link = Link { encoding, inbound: In::Many(from_connection), out: Out::Shared(to_connection) };
     (link, Plug { inbound, out })
 }
 
-/// One more session of a connection whose sessions share the way out.
-pub fn branch(encoding: Encoding, out: &mpsc::Sender<Outbound>) -> (Link, mpsc::Sender<Inbound>) {
-    let (to_session, inbound) = mpsc::channel(INBOUND_MAX);
-    (Link { encoding, inbound, out: out.clone() }, to_session)
+/// A session of a connection with one reader.
+pub fn branch(encoding: Encoding, out: Out) -> (Link, pipe::Sender<Inbound>) {
+    let (to_session, inbound) = pipe(INBOUND_MAX);
+    (Link { encoding, inbound: In::One(inbound), out }, to_session)
 }
 
 /// Frames read ahead of the session; each at most a megabyte, most of them a few hundred bytes.

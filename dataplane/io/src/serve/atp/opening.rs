@@ -155,7 +155,7 @@ impl Conversation {
             let who = Who { tenant: held.table.tenant(tenant).hash, identity: self.caller.identity() };
             shared.seats.find(&resume.token, &who, self.machine.session_id())
         });
-        let Some(seat) = found else {
+        let Some(door) = found else {
             self.worker.tally.sessions_refused.one();
             let unknown = "the resume token is spent, too old, or somebody else's; open the session anew";
             self.machine.refuse(Refusal::new(Code::Sec, unknown), clock::now());
@@ -165,7 +165,7 @@ impl Conversation {
         // One that ended meanwhile drops the link, and the peer learns it from that.
         let Resume { token, received } = resume;
         let caller = self.caller.clone();
-        let _ = seat.try_send(Box::new(Comeback { link, caller, token, received }));
+        door.bring(Comeback { link, caller, token, received });
         Some(Ended::Finished)
     }
 
@@ -183,7 +183,7 @@ impl Conversation {
     }
 
     fn token(&self, who: &Who) -> Option<(Text, super::seats::Ticket)> {
-        self.worker.shared.seats.keep(who, self.machine.session_id(), &self.comebacks_to)
+        self.worker.shared.seats.keep(who, self.machine.session_id(), &self.door)
     }
 
     /// After an answer: the run's flow may have moved, and so what its peer may have under way.

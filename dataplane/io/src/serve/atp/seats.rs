@@ -1,14 +1,18 @@
 //! Sessions whose peer may come back: found by a token that was given out once, for the one it was given to.
 //! The map has locks (one a shard): asked when a session opens, is lost or comes back, never for a frame.
 
+use std::fmt;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 
+use crossbeam_utils::atomic::AtomicCell;
 use dashmap::DashMap;
+use futures_util::task::AtomicWaker;
 use proto_core::frame::Text;
 use proto_core::session::Received;
 use rustls::crypto::aws_lc_rs;
 use sha2::{Digest, Sha256};
-use tokio::sync::mpsc;
 
 use super::link::Link;
 use super::opening::Caller;
@@ -31,7 +35,37 @@ pub struct Who {
 struct Seat {
     who: Who,
     session_id: Text,
-    to: mpsc::Sender<Box<Comeback>>,
+    door: Arc<Door>,
+}
+
+/// Where a session waits for its next connection. Of two that come at once, the later one counts: the other's
+/// peer sees its connection end.
+#[derive(Default)]
+pub struct Door {
+    newest: AtomicCell<Option<Box<Comeback>>>,
+    waits: AtomicWaker,
+}
+
+impl fmt::Debug for Door {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Door").finish_non_exhaustive()
+    }
+}
+
+impl Door {
+    pub fn bring(&self, comeback: Comeback) {
+        self.newest.store(Some(Box::new(comeback)));
+        self.waits.wake();
+    }
+
+    /// The newest; for the session alone.
+    pub async fn next(&self) -> Box<Comeback> {
+        poll_fn(|cx| {
+            self.waits.register(cx.waker());
+            self.newest.take().map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
+    }
 }
 
 /// A new connection for a session.
@@ -53,19 +87,14 @@ pub struct Ticket {
 }
 
 impl Seats {
-    /// A token for a session, which `to` reaches. The token itself is not kept.
-    pub fn keep(
-        self: &Arc<Seats>,
-        who: &Who,
-        session_id: &Text,
-        to: &mpsc::Sender<Box<Comeback>>,
-    ) -> Option<(Text, Ticket)> {
+    /// A token for a session, which waits at `door`. The token itself is not kept.
+    pub fn keep(self: &Arc<Seats>, who: &Who, session_id: &Text, door: &Arc<Door>) -> Option<(Text, Ticket)> {
         let mut bits = [0; TOKEN_BYTES];
         // Without chance there are no secrets, and so no coming back.
         aws_lc_rs::default_provider().secure_random.fill(&mut bits).ok()?;
         let token: String = bits.iter().map(|byte| char::from(ALPHABET[usize::from(byte & 63)])).collect();
         let hash = hash(token.as_str());
-        let seat = Seat { who: who.clone(), session_id: session_id.clone(), to: to.clone() };
+        let seat = Seat { who: who.clone(), session_id: session_id.clone(), door: Arc::clone(door) };
         self.0.insert(hash, seat);
         Some((token.into(), Ticket { shared: Arc::clone(self), hash }))
     }
@@ -73,9 +102,9 @@ impl Seats {
     /// Where the session is that `token` was given out for; nowhere for somebody else, or another session.
     /// The token is spent when the session says so: an answer to who shows it may be lost on the way, and it
     /// is all that peer has until it has read the next one.
-    pub fn find(&self, token: &Text, who: &Who, session_id: &Text) -> Option<mpsc::Sender<Box<Comeback>>> {
+    pub fn find(&self, token: &Text, who: &Who, session_id: &Text) -> Option<Arc<Door>> {
         let is_its = |seat: &Seat| seat.who == *who && seat.session_id == *session_id;
-        self.0.get(&hash(token.as_str())).filter(|seat| is_its(seat)).map(|seat| seat.to.clone())
+        self.0.get(&hash(token.as_str())).filter(|seat| is_its(seat)).map(|seat| Arc::clone(&seat.door))
     }
 
     /// For metrics.
@@ -114,9 +143,9 @@ mod tests {
     fn a_token_is_good_for_the_one_it_was_given_to_until_it_is_spent() {
         let seats = Arc::new(Seats::default());
         let who = Who { tenant: 1, identity: Some("spiffe://a/tenant/b".into()) };
-        let (to, _kept) = mpsc::channel(1);
+        let door = Arc::default();
         let session = Text::from("s");
-        let (token, seat) = seats.keep(&who, &session, &to).expect("there is chance");
+        let (token, seat) = seats.keep(&who, &session, &door).expect("there is chance");
         assert_eq!(token.len(), TOKEN_BYTES);
         let other = Who { tenant: 2, ..who.clone() };
         let nameless = Who { identity: None, ..who.clone() };
@@ -127,7 +156,7 @@ mod tests {
         }
         assert!(seats.find(&token, &who, &session).is_some());
         assert!(seats.find(&token, &who, &session).is_some(), "the answer may have been lost");
-        let (next, second) = seats.keep(&who, &session, &to).expect("there is chance");
+        let (next, second) = seats.keep(&who, &session, &door).expect("there is chance");
         assert!(seat.is_of(&token) && !seat.is_of(&next));
         drop(seat);
         assert!(seats.find(&token, &who, &session).is_none(), "spent");

@@ -33,12 +33,20 @@ use dataplane_core::table::TenantId;
 pub struct Strand {
     /// Requests that came and wait for those before them. Not acknowledged, so their sender's credit bounds
     /// them.
-    waiting: VecDeque<(u64, Message)>,
+    waiting: VecDeque<Box<(u64, Message)>>,
     pub(super) at_work: AtWork,
     /// The peer has said its last.
     is_peer_done: bool,
     /// What the peer has no credit for.
     stuck: VecDeque<Stuck>,
+}
+
+impl Strand {
+    /// Nothing is kept here that the next request would need.
+    fn is_at_rest(&self) -> bool {
+        let is_free = matches!(self.at_work, AtWork::Nothing) && !self.is_peer_done;
+        is_free && self.waiting.is_empty() && self.stuck.is_empty()
+    }
 }
 
 /// What is being done for a stream.
@@ -52,6 +60,7 @@ pub enum AtWork {
 
 /// A request that one task answers.
 pub struct One {
+    ticket: Ticket,
     task: AbortHandle,
     adapter: Option<Text>,
 }
@@ -80,7 +89,7 @@ impl Conversation {
     pub(super) fn on_message(&mut self, stream: StreamKey, msg_seq: u64, message: Message) {
         let strand = self.strands.entry(stream).or_default();
         strand.is_peer_done |= message.is_last;
-        strand.waiting.push_back((msg_seq, kept(message)));
+        strand.waiting.push_back(Box::new((msg_seq, kept(message))));
         self.begin_next(stream);
     }
 
@@ -91,7 +100,7 @@ impl Conversation {
         if is_ending || !matches!(strand.at_work, AtWork::Nothing) || !strand.stuck.is_empty() {
             return;
         }
-        let Some((msg_seq, message)) = strand.waiting.pop_front() else { return };
+        let Some((msg_seq, message)) = strand.waiting.pop_front().map(|next| *next) else { return };
         self.machine.on_consumed(stream, msg_seq, clock::now());
         if let Err(refusal) = self.begin(stream, message) {
             self.review_window();
@@ -165,7 +174,7 @@ impl Conversation {
         let worker = Arc::clone(&self.worker);
         let outbox = Outbox::new(&worker, ticket, self.deliveries_to());
         let task = tokio::spawn(work::run(job, outbox)).abort_handle();
-        self.strands.entry(stream).or_default().at_work = AtWork::One(One { task, adapter: None });
+        self.strands.entry(stream).or_default().at_work = AtWork::One(One { ticket, task, adapter: None });
         Ok(())
     }
 
@@ -313,6 +322,10 @@ impl Conversation {
         }
         self.review_window();
         self.begin_next(stream);
+        // One with nothing to do is not kept: the machine knows that the stream is there.
+        if self.strands.get(&stream).is_some_and(Strand::is_at_rest) {
+            self.strands.remove(&stream);
+        }
     }
 
     /// The peer's last word needs no answer.
@@ -342,7 +355,10 @@ impl Conversation {
         let Some(strand) = self.strands.remove(&stream) else { return };
         match &strand.at_work {
             AtWork::Nothing => return,
-            AtWork::One(_) | AtWork::Fan(_) => self.tickets.retain(|_, of| *of != stream),
+            AtWork::One(one) => {
+                self.tickets.remove(&one.ticket);
+            }
+            AtWork::Fan(fan) => self.end_fan(stream, fan),
         }
         drop(strand);
         self.review_window();
@@ -392,7 +408,7 @@ pub(super) fn refusal_of(failed: &Failed) -> Refusal {
 }
 
 fn last(done: &Done, is_last: bool) -> Message {
-    let Done { adapter, model, usage, cost, latency, first_token, text, whole } = done;
+    let Done { adapter, model, usage, cost, latency, first_token, text, whole, _held } = done;
     let tells = Final {
         text: text.as_deref(),
         model_used: model.as_str(),

@@ -75,7 +75,7 @@ pub struct Job {
 }
 
 /// How an answer ended that is complete.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Done {
     pub adapter: Text,
     pub model: Text,
@@ -88,6 +88,8 @@ pub struct Done {
     pub text: Option<Vec<u8>>,
     /// Of a request that wanted no stream: the whole answer.
     pub whole: Option<Bytes>,
+    /// What of it is repeated, in the worker's account until it is told.
+    pub _held: Debt,
 }
 
 /// How a request failed; the sentence is for the peer.
@@ -154,9 +156,7 @@ async fn answer(job: Job, outbox: &Outbox, telling: &mut Telling) -> Result<Done
     let worker = &job.worker;
     // Held until the end: another attempt may need it again.
     let mut debt = Debt::none(&worker.ledger);
-    if !debt.try_grow(job.content.len() as u64) {
-        return Err(Fault::proxy(Kind::Shed { again_s: Level::Red.retry_after_s() }).into());
-    }
+    hold(&mut debt, job.content.len() as u64)?;
     let Decided { request, route, plan, wants_text } = decide(&job, telling)?;
     let head = request.head;
     let row = job.held.table.route(route);
@@ -202,7 +202,7 @@ async fn answer(job: Job, outbox: &Outbox, telling: &mut Telling) -> Result<Done
         Rest::Events(flow) => *flow,
         Rest::Whole(rope) if status.is_success() && !streamed => {
             timing.on_end(worker);
-            return Ok(whole(rope, &charge, by, &job));
+            return Ok(whole(rope, &charge, by, &job)?);
         }
         // A refusal of what was asked, or no stream where one was asked for.
         Rest::Whole(_) | Rest::Long(_) => {
@@ -298,12 +298,14 @@ fn upstream_headers(job: &Job) -> HeaderMap {
     out
 }
 
-fn whole(rope: Rope, charge: &Charge, by: (Text, Text), job: &Job) -> Done {
+fn whole(rope: Rope, charge: &Charge, by: (Text, Text), job: &Job) -> Result<Done, Fault> {
+    let mut held = Debt::none(&job.worker.ledger);
+    hold(&mut held, rope.len())?;
     let bytes = rope.iter().fold(Vec::new(), |mut all: Vec<u8>, piece| {
         all.extend_from_slice(piece);
         all
     });
-    Done {
+    Ok(Done {
         adapter: by.0,
         model: by.1,
         usage: charge.usage(),
@@ -312,7 +314,24 @@ fn whole(rope: Rope, charge: &Charge, by: (Text, Text), job: &Job) -> Done {
         first_token: None,
         text: None,
         whole: Some(bytes.into()),
+        _held: held,
+    })
+}
+
+/// A piece of the text that the final message repeats.
+fn keep(text: &mut Vec<u8>, held: &mut Debt, piece: &[u8]) -> Result<(), Fault> {
+    if text.len() + piece.len() > TEXT_BYTES_MAX {
+        return Err(Fault::upstream(Kind::Garbled, Retry::Never));
     }
+    hold(held, piece.len() as u64)?;
+    text.extend_from_slice(piece);
+    Ok(())
+}
+
+/// So much more of an answer is kept until it is whole.
+fn hold(held: &mut Debt, bytes: u64) -> Result<(), Fault> {
+    let shed = Fault::proxy(Kind::Shed { again_s: Level::Red.retry_after_s() });
+    if held.try_grow(bytes) { Ok(()) } else { Err(shed) }
 }
 
 /// A stream on its way to the peer.
@@ -349,7 +368,7 @@ impl Relaying<'_> {
             deadline: self.exchange.deadline(),
             is_callers_deadline,
         });
-        let mut text = Vec::new();
+        let (mut text, mut held) = (Vec::new(), Debt::none(&job.worker.ledger));
         // One for all pieces: to begin to wait, and to stop waiting, costs more than to look again.
         let stopped = self.outbox.stopped();
         tokio::pin!(stopped);
@@ -372,10 +391,7 @@ impl Relaying<'_> {
             }
             let said = match piece {
                 Some(Ok(piece)) if self.wants_text => {
-                    if text.len() + piece.len() > TEXT_BYTES_MAX {
-                        return Err(Fault::upstream(Kind::Garbled, Retry::Never).into());
-                    }
-                    text.extend_from_slice(&piece);
+                    keep(&mut text, &mut held, &piece)?;
                     Said::Text(piece)
                 }
                 Some(Ok(piece)) => Said::Data(piece),
@@ -404,6 +420,7 @@ impl Relaying<'_> {
             first_token: Some(self.first_byte_at - job.at),
             text: self.wants_text.then_some(text),
             whole: None,
+            _held: held,
         })
     }
 

@@ -3,7 +3,6 @@
 //! 64 sessions share a WebSocket. At `/mcp` messages may also be of the older protocol of tools; what each
 //! one is, it says itself.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,16 +30,18 @@ use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use super::compat::{self, Compat};
 use super::conversation;
-use super::link::{Inbound, OUTBOUND_MAX, Outbound, branch};
+use super::gathered::Gathered;
+use super::link::{Inbound, OUTBOUND_MAX, Out, Outbound, branch};
 use super::opening::Caller;
 use super::patient::Patient;
+use super::pipe;
 use crate::drain::{LAST_WORDS, Phase};
 use crate::serve::answer::AnswerBody;
 use crate::serve::headers::X_API_KEY;
 use crate::serve::mcp::socket::{self as tools, Tools};
 use crate::serve::{Peer, retired};
 
-type Socket = WebSocketStream<Patient<TokioIo<Upgraded>>>;
+type Socket = WebSocketStream<Gathered<Patient<TokioIo<Upgraded>>>>;
 
 /// Whether a request wants to become a WebSocket.
 pub fn is_wanted(headers: &HeaderMap) -> bool {
@@ -149,16 +150,17 @@ fn credentials(headers: &HeaderMap, query: Option<&str>) -> HeaderMap {
 async fn carry(caller: Caller, io: Patient<TokioIo<Upgraded>>, encoding: Encoding, has_tools: bool) {
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER_BYTES)
-        .write_buffer_size(WRITE_BUFFER_BYTES)
+        // Frames are gathered below, in a buffer that is there while it is needed.
+        .write_buffer_size(0)
         .max_write_buffer_size(FRAME_BYTES_MAX * 2)
         .max_message_size(Some(FRAME_BYTES_MAX))
         .max_frame_size(Some(FRAME_BYTES_MAX));
-    let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
+    let socket = WebSocketStream::from_raw_socket(Gathered::new(io), Role::Server, Some(config)).await;
     let (sink, stream) = socket.split();
     let (out, outbound) = mpsc::channel(OUTBOUND_MAX);
     let mut phases = caller.peer.worker.shared.phases();
     let verified = caller.peer.verified.clone();
-    let sessions = HashMap::new();
+    let sessions = Vec::new();
     let mut reader = Reader { caller, encoding, has_tools, stream, sessions, compat: None, tools: None, out };
     let writing = tokio::spawn(write(sink, outbound, encoding));
     // What a session still has to say while the plane closes is written: its task ends, the way out closes.
@@ -223,7 +225,8 @@ struct Reader {
     /// Messages may be of the older protocol of tools.
     has_tools: bool,
     stream: SplitStream<Socket>,
-    sessions: HashMap<Text, mpsc::Sender<Inbound>>,
+    /// By name; nearly always one, so a list, and no larger than it must be.
+    sessions: Vec<(Text, pipe::Sender<Inbound>)>,
     /// For peers that never open a session.
     compat: Option<Compat>,
     /// For those that call tools.
@@ -272,7 +275,7 @@ impl Reader {
         }
         match json::decode(&text) {
             Ok(received) => {
-                match self.sessions.contains_key(&received.frame.session_id) || is_opening(&received.frame) {
+                match self.session(&received.frame.session_id).is_some() || is_opening(&received.frame) {
                     true => self.on_frame(received.frame).await,
                     false => self.compat().on_frame(received).await,
                 }
@@ -305,14 +308,14 @@ impl Reader {
     }
 
     async fn on_malformed(&mut self, malformed: proto_core::frame::Malformed) -> bool {
-        let Some(session) = self.sessions.values().next() else { return false };
+        let Some((_, session)) = self.sessions.first_mut() else { return false };
         // A session that is over takes no part in it.
         let _ = session.send(Inbound::Malformed(malformed)).await;
         true
     }
 
     async fn on_frame(&mut self, frame: Frame) -> bool {
-        let frame = match self.sessions.get(&frame.session_id) {
+        let frame = match self.session(&frame.session_id) {
             Some(session) => match session.send(Inbound::Frame(Box::new(frame))).await {
                 Ok(()) => return true,
                 Err(mpsc::error::SendError(Inbound::Frame(frame))) => *frame,
@@ -321,16 +324,22 @@ impl Reader {
             None => frame,
         };
         // Over, or never there.
-        self.sessions.retain(|_, session| !session.is_closed());
+        self.sessions.retain(|(_, session)| !session.is_closed());
         if self.sessions.len() >= SESSIONS_MAX {
             tracing::debug!("a connection wants more sessions than it may have");
             return self.compat().on_too_many().await;
         }
-        let id = frame.session_id.clone();
-        let (link, inbound) = branch(self.encoding, &self.out);
-        self.sessions.insert(id, inbound);
+        // In memory of its own, or it would keep what the frame came in.
+        let id = Text::from(frame.session_id.as_str());
+        let (link, inbound) = branch(self.encoding, Out::Shared(self.out.clone()));
+        self.sessions.reserve_exact(1);
+        self.sessions.push((id, inbound));
         tokio::spawn(conversation::run(self.caller.clone(), frame, link));
         true
+    }
+
+    fn session(&mut self, id: &Text) -> Option<&mut pipe::Sender<Inbound>> {
+        self.sessions.iter_mut().find(|(own, _)| own == id).map(|(_, session)| session)
     }
 
     fn compat(&mut self) -> &mut Compat {
@@ -375,8 +384,6 @@ fn message(bytes: Bytes, encoding: Encoding) -> Option<Message> {
 const KEY_CHARS: usize = 24;
 /// Many connections are idle; the library's own default is 128 KiB each.
 const READ_BUFFER_BYTES: usize = 4096;
-/// A dozen tokens share a write; a connection keeps as much once it has said that much at once.
-const WRITE_BUFFER_BYTES: usize = 4096;
 /// Of one connection.
 const SESSIONS_MAX: usize = 64;
 /// Read and thrown away behind a close: two of the longest messages.

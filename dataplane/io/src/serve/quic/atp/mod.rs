@@ -20,7 +20,6 @@ mod writing;
 
 use std::sync::Arc;
 
-use dataplane_state::ledger::Ledger;
 use proto_core::frame::{Encoding, Text};
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 use tokio::sync::{mpsc, oneshot};
@@ -34,13 +33,15 @@ use crate::drain::LAST_WORDS;
 use crate::serve::Peer;
 use crate::serve::atp::Caller;
 use crate::serve::atp::conversation;
+use crate::serve::atp::cutter::Begun;
 use crate::serve::atp::link::{Inbound, OUTBOUND_MAX, Outbound, Plug, link};
 use crate::serve::guard::{HEAD_WAIT, Stage};
 
 /// Carries one connection's session to the end of either.
 pub async fn serve(guest: Guest) {
     let connection = guest.connection.clone();
-    let Ok(Some((first, reader, send))) = timeout(HEAD_WAIT, begin(&guest)).await else {
+    let begun = Begun::of(&guest.worker, &Arc::default());
+    let Ok(Some((first, reader, send))) = timeout(HEAD_WAIT, begin(&guest, &begun)).await else {
         return connection.close(NO_SESSION, b"a session begins with a frame on the first stream");
     };
     let peer = Arc::new(Peer {
@@ -64,7 +65,7 @@ pub async fn serve(guest: Guest) {
         encoding,
         session,
         tasks: JoinSet::new(),
-        ledger: Arc::clone(&guest.worker.ledger),
+        begun,
         inbound,
         arrivals_to,
     };
@@ -73,9 +74,9 @@ pub async fn serve(guest: Guest) {
 }
 
 /// The first frame, and the stream it came on.
-async fn begin(guest: &Guest) -> Option<(proto_core::frame::Frame, Reader, SendStream)> {
+async fn begin(guest: &Guest, begun: &Begun) -> Option<(proto_core::frame::Frame, Reader, SendStream)> {
     let (send, receive) = guest.connection.accept_bi().await.ok()?;
-    let mut reader = Reader::begin(receive, &guest.worker.ledger).await?;
+    let mut reader = Reader::begin(receive, begun).await?;
     match reader.next().await? {
         Ok(frame) => Some((frame, reader, send)),
         Err(malformed) => {
@@ -102,7 +103,7 @@ struct Carried {
     /// Readers, and what waits for the peer.
     tasks: JoinSet<Happened>,
     /// For what has come of frames that are not whole.
-    ledger: Arc<Ledger>,
+    begun: Begun,
     inbound: mpsc::Sender<Inbound>,
     arrivals_to: mpsc::Sender<Arrival>,
 }
@@ -178,8 +179,8 @@ impl Carried {
     fn listen(&mut self, send: SendStream, receive: RecvStream) {
         let (inbound, arrivals) = (self.inbound.clone(), self.arrivals_to.clone());
         let (encoding, session) = (self.encoding, self.session.clone());
-        let ledger = Arc::clone(&self.ledger);
-        let reading = reading::stream(encoding, session, send, receive, inbound, arrivals, ledger);
+        let begun = self.begun.clone();
+        let reading = reading::stream(encoding, session, send, receive, inbound, arrivals, begun);
         self.tasks.spawn(async move {
             reading.await;
             Happened::Nothing
@@ -189,7 +190,7 @@ impl Carried {
     /// The first, and what else is there by now. False where the peer leaves more unread than a session may
     /// have to say.
     async fn say_all(&mut self, first: Outbound, out: &mut mpsc::Receiver<Outbound>) -> bool {
-        let Carried { ways, tasks, session, inbound, ledger, .. } = self;
+        let Carried { ways, tasks, session, inbound, begun, .. } = self;
         let mut next = Some(first);
         // As many as the queue holds: what arrives has its turn then.
         for _ in 0..OUTBOUND_MAX {
@@ -198,7 +199,7 @@ impl Carried {
                 session: session.clone(),
                 stream,
                 inbound: inbound.clone(),
-                ledger: Arc::clone(ledger),
+                begun: begun.clone(),
             };
             if ways.say(tasks, outbound, of).is_err() {
                 return false;

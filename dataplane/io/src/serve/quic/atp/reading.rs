@@ -1,10 +1,8 @@
 //! Frames as they come on one stream of a connection. What was received in one packet is not copied.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 
 use bytes::Bytes;
-use dataplane_state::ledger::Ledger;
 use proto_core::frame::{Encoding, FlagSet, Frame, Malformed, RawJson, Text};
 use proto_core::session::{Message, Place, kind};
 use quinn::{ReadError, RecvStream, SendStream, VarInt};
@@ -12,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::Arrival;
-use crate::serve::atp::cutter::Cutter;
+use crate::serve::atp::cutter::{Begun, Cutter};
 use crate::serve::atp::link::Inbound;
 use crate::serve::guard::HEAD_WAIT;
 
@@ -30,19 +28,19 @@ pub type Ended = oneshot::Receiver<Infallible>;
 
 impl Reader {
     /// Reads the byte that names the encoding.
-    pub async fn begin(mut receive: RecvStream, ledger: &Arc<Ledger>) -> Option<Reader> {
+    pub async fn begin(mut receive: RecvStream, begun: &Begun) -> Option<Reader> {
         let mut byte = [0];
         receive.read_exact(&mut byte).await.ok()?;
         let Some(encoding) = Encoding::of_byte(byte[0]) else {
             let _ = receive.stop(NOT_AN_ENCODING);
             return None;
         };
-        Some(Reader::of(receive, encoding, ledger))
+        Some(Reader::of(receive, encoding, begun))
     }
 
     /// Of a stream that this end opened: the peer names no encoding.
-    pub fn of(receive: RecvStream, encoding: Encoding, ledger: &Arc<Ledger>) -> Reader {
-        Reader { receive, cutter: Cutter::new(ledger), encoding, is_reset: false }
+    pub fn of(receive: RecvStream, encoding: Encoding, begun: &Begun) -> Reader {
+        Reader { receive, cutter: Cutter::new(begun), encoding, is_reset: false }
     }
 
     pub fn encoding(&self) -> Encoding {
@@ -111,7 +109,7 @@ pub struct Of {
     pub session: Text,
     pub stream: Text,
     pub inbound: mpsc::Sender<Inbound>,
-    pub ledger: Arc<Ledger>,
+    pub begun: Begun,
 }
 
 impl Of {
@@ -135,9 +133,9 @@ pub async fn stream(
     receive: RecvStream,
     inbound: mpsc::Sender<Inbound>,
     arrivals: mpsc::Sender<Arrival>,
-    ledger: Arc<Ledger>,
+    begun: Begun,
 ) {
-    let Ok(Some(mut reader)) = timeout(HEAD_WAIT, Reader::begin(receive, &ledger)).await else { return };
+    let Ok(Some(mut reader)) = timeout(HEAD_WAIT, Reader::begin(receive, &begun)).await else { return };
     // What is answered here is written as the session was agreed on.
     if reader.encoding() != encoding {
         let _ = reader.receive.stop(NOT_AN_ENCODING);
@@ -154,7 +152,7 @@ pub async fn stream(
             None => return,
         }
     };
-    let of = Of { session, stream: first.stream_id.clone(), inbound, ledger };
+    let of = Of { session, stream: first.stream_id.clone(), inbound, begun };
     let (reading, ended) = oneshot::channel();
     let arrival = Arrival { of: of.clone(), send, ended };
     if arrivals.send(arrival).await.is_err()

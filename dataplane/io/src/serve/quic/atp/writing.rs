@@ -326,7 +326,7 @@ impl Ways {
         way.ended = Some(ended);
         let of = way.of.clone().expect("the session's own is never opened here");
         tasks.spawn(async move {
-            Reader::of(receive, encoding, &of.ledger).read_stream(&of).await;
+            Reader::of(receive, encoding, &of.begun).read_stream(&of).await;
             drop::<Reading>(reading);
             Happened::Nothing
         });
