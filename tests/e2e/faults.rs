@@ -6,8 +6,12 @@ use crate::kit::{Atp, Caller, Folder, Page, adapter, adapter_at, mock, route, un
 
 /// An address that refuses connections.
 pub fn dead_url() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    format!("http://{}", listener.local_addr().expect("it is bound"))
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+    let address = socket.local_addr().expect("it is bound");
+    // Kept until the process ends: a port that is free may be the next test's server's.
+    std::mem::forget(socket);
+    format!("http://{address}")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -107,8 +107,10 @@ impl Server {
             request.headers_mut().insert(name, value.clone());
         }
         let mut tried: Option<Arc<Place>> = None;
-        for left in (0..self.places.count().clamp(1, PLACES_TRIED_MAX)).rev() {
+        for nth in 1..=PLACES_TRIED_MAX {
             let taken = self.places.take(worker, tried.as_ref()).await?;
+            // Counted here: who asks first waits for the places to be found.
+            let is_last = nth >= PLACES_TRIED_MAX.min(self.places.count());
             let place = Arc::clone(taken.place());
             let found = match place.pool(worker.id) {
                 Some(pool) => pool.checkout(taken, worker.id, self.connector.age()),
@@ -129,12 +131,11 @@ impl Server {
             // Boxed: a connection is made once, its future need not be part of every exchange's.
             let connected = match Box::pin(self.connector.connect(place.address)).await {
                 Ok(connected) => connected,
-                Err(fault) if left == 0 => {
+                Err(fault) => {
                     place.shun();
-                    return Err(fault);
-                }
-                Err(_) => {
-                    place.shun();
+                    if is_last {
+                        return Err(fault);
+                    }
                     tried = Some(place);
                     continue;
                 }
