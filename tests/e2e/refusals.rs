@@ -96,3 +96,19 @@ async fn without_tenants_a_page_of_somewhere_else_is_refused_and_with_them_the_k
     assert_eq!(page.chat("m").await.status, 401);
     assert_eq!(page.with_key("secret").chat("m").await.status, 200);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_anybody_is_served_beside_keys_a_page_of_somewhere_else_is_nobody() {
+    let (folder, mock) = (Folder::new(), mock().await);
+    let public = "---\nkind: Tenant\nname: public\nspec: {}\n".to_owned();
+    let set = [adapter("a", &mock.url(), &["m"]), tenant("acme", "secret"), public].concat();
+    let data = Atp::of_file(&folder, &set).await;
+    let caller = Caller::new(data.clients);
+    assert_eq!(caller.chat("m").await.status, 200);
+    let page = caller.with("origin", "http://evil.example");
+    let refused = page.chat("m").await;
+    assert_eq!((refused.status, &*refused.code()), (403, "foreign_origin"), "{}", refused.text);
+    assert_eq!(caller.at_host("evil.example").chat("m").await.status, 403);
+    assert_eq!(page.with_key("secret").chat("m").await.status, 200);
+    assert_eq!(caller.with("origin", "http://localhost:3000").chat("m").await.status, 200);
+}

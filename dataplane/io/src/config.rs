@@ -230,7 +230,10 @@ impl Read {
         let mut mistakes = take_all(environment::VARIABLES, env, self);
         mistakes.extend(take_all(memory::VARIABLES, env, &mut self.config.memory));
         let mut said = tracing::Said::default();
-        mistakes.extend(take_all(tracing::VARIABLES, env, &mut said));
+        let mut wrong = take_all(tracing::VARIABLES, env, &mut said);
+        // OpenTelemetry's own names are often set for every program of a platform, whether it traces or not.
+        wrong.retain(|mistake| said.is_wanted() || !mistake.path.contains("OTEL_"));
+        mistakes.extend(wrong);
         self.config.tracing = said.whole();
         mistakes
     }

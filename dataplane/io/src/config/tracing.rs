@@ -88,8 +88,12 @@ impl Default for Said {
 }
 
 impl Said {
+    pub fn is_wanted(&self) -> bool {
+        self.is_on && !self.is_disabled
+    }
+
     pub fn whole(self) -> Tracing {
-        if !self.is_on || self.is_disabled {
+        if !self.is_wanted() {
             return Tracing::default();
         }
         let mut resource = self.resource;

@@ -88,11 +88,17 @@ async fn begin(arrived: Arrived, telling: &mut Telling) -> Result<Response<Answe
     }
     let name = head.model_name().ok_or(Fault::client(Kind::ModelUnknown))?;
     telling.set_model(name);
-    trace.iter().for_each(|trace| trace.set_model(name));
-    let (route, plan) = decide(&worker, &held, tenant, name, &head, trace.as_ref())
-        .inspect_err(|fault| telling.on_fault(*fault, &held.table, tenant))?;
+    let mut decide = |beside| {
+        decide(&worker, &held, tenant, name, (&head, beside), trace.as_ref())
+            .inspect_err(|fault| telling.on_fault(*fault, &held.table, tenant))
+    };
+    let (mut route, mut plan) = decide(0)?;
     let whose = (&headers, held.table.tenant(tenant).name.as_str());
     let context = memory::fetch(&worker, whose, &mut intake).await?;
+    // What was fetched costs as well: who may not spend that much is told before anybody is asked.
+    if context.bytes() > 0 {
+        (route, plan) = decide(context.bytes())?;
+    }
     let Intake { body, debt, .. } = intake;
     let caller_deadline = envelope.deadline;
     let (timeout, _) = timeouts(held.table.route(route).timeout, caller_deadline);
@@ -110,8 +116,7 @@ async fn begin(arrived: Arrived, telling: &mut Telling) -> Result<Response<Answe
     let mut prompt = Vec::new();
     prompt_text(&body, &head, &mut prompt);
     let prompt = String::from_utf8_lossy(&prompt);
-    let cluster_hint = cluster_hint(&prompt);
-    let hash = PromptHash::of(&prompt);
+    let (cluster_hint, hash) = (cluster_hint(&prompt), PromptHash::of(&prompt));
     let timing = Timing { arrived: at };
     timing.on_dispatch(&worker);
     let asking = Asking {
@@ -136,20 +141,26 @@ async fn begin(arrived: Arrived, telling: &mut Telling) -> Result<Response<Answe
     tokio::spawn(asking.run(pump, said, telling.clone(), caller_deadline));
     // Refused before anybody was asked, it is an answer with a status of its own.
     dispatched.await.unwrap_or(Err(Fault::proxy(Kind::Internal)))?;
-    let mut response = Response::new(AnswerBody::pumped(pumped));
+    let mut response = lines_of(AnswerBody::pumped(pumped));
+    response.headers_mut().insert(headers::X_REQUEST_ID, request_id);
+    Ok(response)
+}
+
+fn lines_of(body: AnswerBody) -> Response<AnswerBody> {
+    let mut response = Response::new(body);
     let out = response.headers_mut();
     out.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
     out.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     out.insert(headers::X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
-    out.insert(headers::X_REQUEST_ID, request_id);
-    Ok(response)
+    response
 }
 
-/// The head as one offer is asked: no more tokens than the caller pays for at its price.
-pub fn within_cost(head: &Head, offer: &OfferRow) -> Head {
+/// The head as one offer is asked: no more tokens than the caller pays for at its price. `beside`: bytes that
+/// are put before the prompt.
+pub fn within_cost(head: &Head, beside: u64, offer: &OfferRow) -> Head {
     let mut head = *head;
     if let Some(most) = head.ask.max_cost {
-        let input = Usage { input: input_expected(&head), ..Usage::default() }.cost(&offer.price);
+        let input = Usage { input: input_expected(&head, beside), ..Usage::default() }.cost(&offer.price);
         let left = Picodollars(most.0.saturating_sub(input.0));
         if let Some(tokens) = left.0.checked_div(offer.price.output.0) {
             head.max_tokens = Some(head.max_tokens.map_or(tokens, |asked| asked.min(tokens)).max(1));
@@ -163,14 +174,16 @@ fn decide(
     held: &Hold,
     tenant: TenantId,
     name: &str,
-    head: &Head,
+    (head, beside): (&Head, u64),
     trace: Option<&Trace>,
 ) -> Result<(RouteId, Plan), Fault> {
     let began = trace.map(|_| clock::now());
+    trace.iter().for_each(|trace| trace.set_model(name));
     let name = Some(name).filter(|name| !name.is_empty());
     let task_type = head.ask.task_type.as_str().filter(|task| !task.is_empty());
     let route = held.table.find(name, task_type, tenant)?;
-    let plan = route::plan(&held.table, route, &wish(head, worker.shared.config.explore), worker.random())?;
+    let plan =
+        route::plan(&held.table, route, &wish(head, beside, worker.shared.config.explore), worker.random())?;
     if let (Some(trace), Some(began)) = (trace, began) {
         trace.on_plan(began, &held.table, &plan);
     }
@@ -186,7 +199,7 @@ fn qos(quality: Quality) -> Qos {
     }
 }
 
-fn wish(head: &Head, explore: Permille) -> Wish {
+fn wish(head: &Head, beside: u64, explore: Permille) -> Wish {
     let (quality, output) = match head.ask.quality {
         Quality::Fast => (Wish::FAST, OUTPUT_EXPECTED),
         Quality::Balanced => (Wish::BALANCED, OUTPUT_EXPECTED),
@@ -196,14 +209,14 @@ fn wish(head: &Head, explore: Permille) -> Wish {
         quality,
         latency_slo_ms: head.ask.latency_slo_ms,
         cost_max: head.ask.max_cost,
-        input: input_expected(head),
+        input: input_expected(head, beside),
         output: head.max_tokens.map_or(output, |most| most.min(output)),
         explore,
     }
 }
 
-fn input_expected(head: &Head) -> u64 {
-    estimated_input(prompt_bytes(head)).max(INPUT_EXPECTED_MIN)
+fn input_expected(head: &Head, beside: u64) -> u64 {
+    estimated_input(prompt_bytes(head) + beside).max(INPUT_EXPECTED_MIN)
 }
 
 /// Told what happens to the exchange; the caller's stream shows it.
@@ -248,7 +261,7 @@ impl Asking {
         let mut teller = Teller { said: Some(said), pump: &pump, held: &self.held };
         let headers = std::mem::take(&mut self.headers);
         let body = |offer: &OfferRow, _: Words| {
-            let head = within_cost(&self.head, offer);
+            let head = within_cost(&self.head, self.context.len() as u64, offer);
             Ok(for_upstream(&self.body, &head, &self.context, &offer.upstream_json))
         };
         let order = Order {
@@ -342,7 +355,7 @@ impl Asking {
 
     /// Of the plan's candidates, where there are several.
     fn dearest(&self) -> Option<Price> {
-        let wish = wish(&self.head, Permille(0));
+        let wish = wish(&self.head, self.context.len() as u64, Permille(0));
         let offers = self.plan.offers.iter().map(|id| self.held.table.offer(*id));
         let dearest = offers.max_by_key(|offer| wish.expected_cost(offer))?;
         (self.plan.offers.len() > 1).then_some(dearest.price)

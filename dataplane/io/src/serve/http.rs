@@ -5,7 +5,7 @@ use std::sync::Arc;
 use dataplane_core::fault::{Fault, Kind};
 use dataplane_core::table::{Table, TenantId};
 use dataplane_state::tally::Operation;
-use http::header::{ALLOW, AUTHORIZATION, CONNECTION, HOST};
+use http::header::{ALLOW, AUTHORIZATION, CONNECTION, HOST, ORIGIN};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
 use hyper::ext::Protocol;
@@ -278,7 +278,24 @@ fn who(table: &Table, headers: &HeaderMap, peer: &Peer) -> (Result<TenantId, Fau
         (None, _) => headers.get(X_API_KEY).map(HeaderValue::as_bytes),
     };
     let hash = key.filter(|key| !key.is_empty()).map(|key| <[u8; 32]>::from(Sha256::digest(key)));
-    (caller(table, peer, hash.as_ref()), hash)
+    // Who needs no key may still be a page in somebody's browser.
+    let found = caller(table, peer, hash.as_ref());
+    let is_anybody = found.is_ok() && hash.is_none() && peer.identity().is_none();
+    if is_anybody && (is_of_another_origin(headers, None) || peer.is_loopback && is_foreign(headers)) {
+        return (Err(Fault::client(Kind::Foreign)), None);
+    }
+    (found, hash)
+}
+
+/// A browser names the page that calls; one that is not of this very server has no business here, whatever
+/// key it has got hold of. On loopback any port of this machine is its own
+/// ([`is_foreign`] judges those).
+pub fn is_of_another_origin(headers: &HeaderMap, authority: Option<&str>) -> bool {
+    let Some(origin) = headers.get(ORIGIN) else { return false };
+    let origin = origin.to_str().unwrap_or_default();
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).or(authority);
+    let is_same = origin.split_once("://").is_some_and(|(_, of)| Some(of) == host);
+    !is_same && is_foreign(headers)
 }
 
 fn caller(table: &Table, peer: &Peer, key: Option<&[u8; 32]>) -> Result<TenantId, Fault> {

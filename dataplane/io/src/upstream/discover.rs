@@ -21,7 +21,7 @@ use super::places::Found;
 pub struct Names {
     /// In place of the system's.
     servers: Vec<SocketAddr>,
-    resolver: OnceLock<Result<TokioResolver, String>>,
+    resolver: OnceLock<TokioResolver>,
     pub looks: AtomicU64,
     pub failures: AtomicU64,
 }
@@ -59,7 +59,14 @@ impl Names {
 
     /// Addresses, and for how long they are good.
     async fn look(&self, wanted: &Wanted) -> Result<(Vec<SocketAddr>, Duration), String> {
-        let resolver = self.resolver.get_or_init(|| resolver(&self.servers)).as_ref()?;
+        // One that could not be made is made again: a file that it reads may not be there yet.
+        let resolver = match self.resolver.get() {
+            Some(resolver) => resolver,
+            None => {
+                let made = resolver(&self.servers)?;
+                self.resolver.get_or_init(|| made)
+            }
+        };
         let (mut found, mut until) = (Vec::new(), None);
         let mut targets = Vec::new();
         match wanted.port {

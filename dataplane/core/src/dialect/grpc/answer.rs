@@ -78,7 +78,8 @@ impl Pieces {
         if self.has_error {
             return Ok(());
         }
-        let usage = (self.input > 0 || self.output > 0).then_some((self.input, self.output));
+        // Zero is also what nobody said: half a bill would be believed.
+        let usage = (self.input > 0 && self.output > 0).then_some((self.input, self.output));
         if self.has_reason {
             self.chunks.finish(usage, out);
         } else {

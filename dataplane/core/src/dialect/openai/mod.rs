@@ -223,17 +223,22 @@ impl Judge {
             return Verdict::Drop;
         }
         self.counts.update(reading.counts);
-        progress.usage = self.counts.usage().or(progress.usage);
         progress.seen = 1;
         progress.finished |= u128::from(reading.is_finished);
+        progress.tokens_received += u64::from(matches!(reading.what, anthropic::What::Delta));
+        // The first event says one token of output, whatever comes: true is what the last says.
+        let told = self.counts.usage().map(|usage| match progress.finished {
+            0 => Usage { output: usage.output.max(progress.tokens_received), estimated: true, ..usage },
+            _ => usage,
+        });
+        progress.usage = told.or(progress.usage);
         match reading.what {
-            anthropic::What::Delta => progress.tokens_received += 1,
             anthropic::What::Stop => progress.is_done = true,
             anthropic::What::Error => {
                 progress.has_error = true;
                 progress.is_overloaded = reading.is_overloaded;
             }
-            anthropic::What::Other => {}
+            anthropic::What::Delta | anthropic::What::Other => {}
         }
         Verdict::Forward
     }

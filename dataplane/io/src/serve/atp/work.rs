@@ -287,7 +287,7 @@ fn upstream_body(request: &Request, offer: &OfferRow) -> Rope {
     let Request { head, body } = request;
     match head.profile {
         Profile::Chat => splice::for_upstream(body, head, &offer.upstream_json),
-        _ => ask::for_upstream(body, &within_cost(head, offer), &Bytes::new(), &offer.upstream_json),
+        _ => ask::for_upstream(body, &within_cost(head, 0, offer), &Bytes::new(), &offer.upstream_json),
     }
 }
 

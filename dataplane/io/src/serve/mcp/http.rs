@@ -12,7 +12,7 @@ use dataplane_core::dialect::mcp::request::{Asked, Meta, ToolCall};
 use dataplane_core::dialect::mcp::rpc::{self, Code, Id, Message, Refusal};
 use dataplane_core::fault::Fault;
 use dataplane_core::table::TenantId;
-use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, ORIGIN, RETRY_AFTER};
+use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use proto_core::frame::Text;
 use proto_core::units::Moment;
@@ -26,7 +26,7 @@ use crate::admission::{envelope, may_begin};
 use crate::serve::Peer;
 use crate::serve::answer::AnswerBody;
 use crate::serve::headers::{X_ACCEL_BUFFERING, X_REQUEST_ID, number};
-use crate::serve::http::{Arrived, held, identify};
+use crate::serve::http::{Arrived, held, identify, is_of_another_origin};
 use crate::serve::intake;
 use crate::serve::memory;
 use crate::serve::pump;
@@ -50,17 +50,6 @@ pub async fn serve(arrived: Arrived, is_get: bool, authority: Option<&str>) -> R
     };
     response.headers_mut().insert(X_REQUEST_ID, request_id);
     response
-}
-
-/// A browser names the page that calls; one that is not of this very server has no business here, whatever
-/// key it has got hold of. On loopback any port of this machine is its own
-/// ([`crate::admin::is_foreign`] judges those).
-fn is_of_another_origin(headers: &HeaderMap, authority: Option<&str>) -> bool {
-    let Some(origin) = headers.get(ORIGIN) else { return false };
-    let origin = origin.to_str().unwrap_or_default();
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).or(authority);
-    let is_same = origin.split_once("://").is_some_and(|(_, of)| Some(of) == host);
-    !is_same && crate::admin::is_foreign(headers)
 }
 
 async fn take(arrived: Arrived, is_get: bool) -> Result<Response<AnswerBody>, Fault> {

@@ -172,6 +172,31 @@ fn an_error_in_a_stream_is_told_and_an_overloaded_provider_is_known_as_such() {
 }
 
 #[test]
+fn a_stream_that_passes_and_is_cut_is_billed_for_what_came_of_it() {
+    let stream = concat!(
+        r#"data: {"type":"message_start","message":{"usage":{"input_tokens":7,"output_tokens":1}}}"#,
+        "\n\n",
+        r#"data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"a"}}"#,
+        "\n\n",
+        r#"data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"b"}}"#,
+        "\n\n",
+        r#"data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"c"}}"#,
+        "\n\n",
+    );
+    let mut native = StreamReader::of(Words::Anthropic, false);
+    native.push(&Bytes::from_static(stream.as_bytes()), &mut Rope::new()).unwrap();
+    let usage = native.progress().usage.expect("the input is known");
+    assert_eq!((usage.input, usage.output, usage.estimated), (7, 3, true));
+    let end = concat!(
+        r#"data: {"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":9}}"#,
+        "\n\n"
+    );
+    native.push(&Bytes::from_static(end.as_bytes()), &mut Rope::new()).unwrap();
+    let usage = native.progress().usage.expect("all is known");
+    assert_eq!((usage.input, usage.output, usage.estimated), (7, 9, false));
+}
+
+#[test]
 fn what_is_no_event_of_these_words_is_garbled_and_what_is_unknown_is_passed_over() {
     for broken in ["data: {oops\n\n", "data: 1\n\n", "data: {\"type\":\"message_start\"}\n\n"] {
         assert_eq!(chunks(&[Bytes::from_static(broken.as_bytes())]).1, Some(Kind::Garbled), "{broken}");

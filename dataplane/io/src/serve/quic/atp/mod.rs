@@ -145,6 +145,7 @@ impl Carried {
                 // Before what is said of it: its first frame is handed on only behind this.
                 Some(Arrival { of, send, ended }) = arrivals.recv() => {
                     self.ways.join(&mut self.tasks, send, ended, Some(of));
+                    self.ways.write(&mut self.tasks).await;
                 }
                 Some(ended) = self.tasks.join_next() => {
                     if let Ok(happened) = ended {

@@ -123,9 +123,19 @@ impl Ways {
         let mut way = self.way(of);
         self.watch(tasks, &stream, &way, &send);
         (way.send, way.ended) = (Some(send), Some(ended));
-        if let Some(before) = self.by_stream.insert(stream, way) {
+        if let Some(mut before) = self.by_stream.remove(&stream) {
+            if !before.is_over && !before.chunks.is_empty() {
+                // What was said there and nobody wrote is said here; by [`Ways::write`].
+                way.chunks = std::mem::take(&mut before.chunks);
+                way.held_bytes = std::mem::take(&mut before.held_bytes);
+                (way.is_last, way.is_noted) = (before.is_last, true);
+                if !before.is_noted {
+                    self.said.push(stream.clone());
+                }
+            }
             self.leave(before);
         }
+        self.by_stream.insert(stream, way);
     }
 
     /// To be written by [`Ways::write`]. `of`: which stream it is of, where it is not heard of yet; one of
