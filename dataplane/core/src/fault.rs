@@ -63,7 +63,7 @@ pub enum Kind {
     KeyMissing,
     /// The key sent belongs to nobody.
     KeyUnknown,
-    /// No key is needed because only this machine is served, and somebody else's page may be asking.
+    /// No key was sent because none is needed, and somebody else's page may be asking.
     Foreign,
     /// There is nothing at this path.
     PathUnknown,

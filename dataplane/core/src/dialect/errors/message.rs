@@ -117,8 +117,8 @@ fn request(fault: Fault, context: &Context<'_>, text: &mut impl Write) -> Result
             text.write_str("The key sent is not known here. Check it, or ask the operator for one.")
         }
         Kind::Foreign => text.write_str(
-            "Without tenants only this machine is served, and this request names another host or comes from \
-             another origin's page. Call http://localhost, or declare a Tenant and send its key.",
+            "Without a key only programs are served, and this request names another host than this machine \
+             or comes from another origin's page. Call http://localhost, or send a Tenant's key.",
         ),
         Kind::PathUnknown => write!(text, "There is nothing at {path}. Try POST /v1/chat/completions."),
         Kind::MethodNotAllowed => write!(text, "There is another method for {path}; see the `allow` header."),
