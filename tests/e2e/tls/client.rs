@@ -1,7 +1,10 @@
 //! A caller behind TLS, one connection for as long as it is kept.
 
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
@@ -68,13 +71,29 @@ impl Secure {
             request = request.header("authorization", format!("Bearer {key}"));
         }
         let request = request.body(Full::new(chat(model, is_streamed).into())).expect("a request");
-        let answered = within("an answer", self.sender.send_request(request)).await;
-        answered.map_err(|error| error.to_string())
+        let mut answered = pin!(self.sender.send_request(request));
+        // A request that is handed over in the very moment in which its connection ends is answered by
+        // nobody: its place in the channel outlives whoever read from it. So both are waited for.
+        let answered = within("an answer or the connection's end", async {
+            tokio::select! {
+                biased;
+                answered = &mut answered => Some(answered),
+                _ = &mut self.connection, if !self.connection.is_finished() => {
+                    poll_fn(|cx| match answered.as_mut().poll(cx) {
+                        Poll::Ready(answered) => Poll::Ready(Some(answered)),
+                        Poll::Pending => Poll::Ready(None),
+                    }).await
+                }
+            }
+        });
+        answered.await.ok_or("the connection ended first")?.map_err(|error| error.to_string())
     }
 
     /// Until the server closes it.
     pub async fn closed(&mut self) {
-        // How it ended does not matter; asked once.
-        drop((&mut self.connection).await);
+        // How it ended does not matter; and it is asked once.
+        if !self.connection.is_finished() {
+            drop((&mut self.connection).await);
+        }
     }
 }
