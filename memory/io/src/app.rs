@@ -17,12 +17,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
+use crate::backend::OneFile;
 use crate::clock;
 use crate::config::Config;
 use crate::serve::guard::{Guarded, Stage};
 use crate::serve::{self, Gateway};
-use crate::store::reading::Reading;
-use crate::store::writing::EVICTED_MAX;
+use crate::store::changes::EVICTED_MAX;
 use crate::store::{FileClosed, Store, StoreFault};
 use crate::telemetry::Metrics;
 use crate::writer::{Clock, Closed, Writer};
@@ -73,7 +73,8 @@ pub async fn bind_at(config: Config, clock: Clock) -> Result<Bound, StartFault> 
         .map_err(|error| internal(format!("no thread for the writer: {error}")))?;
     let is_loopback = address.ip().is_loopback();
     let watches = Mutex::new(HashMap::new());
-    let gateway = Arc::new(Gateway { config, store, writer, clock, metrics, is_loopback, watches });
+    let backend = OneFile { store, writer, clock: Arc::clone(&clock) };
+    let gateway = Arc::new(Gateway { config, backend, clock, metrics, is_loopback, watches });
     Ok(Bound { gateway, listener, address, closed, file_closed })
 }
 
@@ -235,10 +236,10 @@ async fn sweep(gateway: Arc<Gateway>) {
 }
 
 async fn sweep_once(gateway: &Gateway) -> Result<(), StoreFault> {
-    for (tenant, _) in gateway.read(Reading::accounts).await? {
+    for (tenant, _) in gateway.backend.accounts().await? {
+        let tenant: Arc<str> = tenant.into();
         loop {
-            let whose = tenant.clone();
-            let removed = gateway.writer.run(move |writing, now| writing.sweep(&whose, now)).await?;
+            let removed = gateway.backend.sweep(Arc::clone(&tenant)).await?;
             gateway.metrics.expired.inc_by(removed as u64);
             if removed < EVICTED_MAX {
                 break;

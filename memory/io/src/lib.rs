@@ -2,12 +2,14 @@
 //! `memory_core`.
 //!
 //! Rooms, in reading order: [`config`] (how it is set up), [`app`] (how its parts are wired), [`identity`]
-//! (who calls), [`serve`] (calls and answers), [`writer`] (the one that changes the store), [`store`] (where
+//! (who calls), [`serve`] (calls and answers), [`backend`] (what they ask of
+//! whoever keeps items), [`writer`] (the one that changes the store), [`store`] (where
 //! items and events are kept), [`telemetry`] (what is counted), [`clock`].
 //!
 //! Waiting is allowed here: nothing of this crate is on the path of a request to a model.
 
 pub mod app;
+pub mod backend;
 pub mod clock;
 pub mod config;
 pub mod identity;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::route::Unknown;
 use crate::identity::Denied;
 use crate::store::StoreFault;
-use crate::store::writing::Refused;
+use crate::store::changes::Refused;
 
 pub type Answer = Response<Full<Bytes>>;
 

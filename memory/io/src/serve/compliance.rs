@@ -1,8 +1,10 @@
 //! What auditors and the people behind the data may ask for: the log and whether it is whole, everything
 //! about a subject and its end, personal data in a text. Each tenant sees its own only.
 
+use std::sync::Arc;
+
 use hyper::body::Incoming;
-use memory_core::audit::{self, Event, EventKind};
+use memory_core::audit::{self, EventKind};
 use memory_core::redact::{self, Found};
 use memory_core::wall::Wall;
 use serde::Serialize;
@@ -14,6 +16,7 @@ use super::answer::{self, Answer, Fault};
 use super::intake::{self, PiiBody};
 use super::items::{Shown, kinds};
 use super::route::EventQuery;
+use crate::backend::Noted;
 use crate::identity::Denied;
 use crate::store::FILE;
 use crate::store::reading::{Integrity, Page};
@@ -33,8 +36,8 @@ pub async fn audit_log(asked: &Asked<'_>, query: EventQuery) -> Result<Answer, F
         let why = "tenant_id names another tenant; each sees its own log only".into();
         return Err(Fault::Denied(Denied::OtherTenant { why }));
     }
-    let whose = asked.tenant.clone();
-    let kept = asked.gateway.read(move |reading| reading.events(&whose, &filter)).await?;
+    let limit = filter.limit;
+    let kept = asked.gateway.backend.events(Arc::clone(&asked.tenant), filter).await?;
     let shown = kept.iter().map(|kept| {
         let event = serde_json::from_str(&kept.event).map_err(|error| {
             tracing::error!(%error, number = kept.number, "an event is not JSON");
@@ -50,14 +53,13 @@ pub async fn audit_log(asked: &Asked<'_>, query: EventQuery) -> Result<Answer, F
         /// To ask for those before, where there may be some.
         before: Option<u64>,
     }
-    let before = kept.last().filter(|last| kept.len() == filter.limit && last.number > 1);
+    let before = kept.last().filter(|last| kept.len() == limit && last.number > 1);
     answer::ok(&Log { events: shown.collect::<Result<_, Fault>>()?, before: before.map(|last| last.number) })
 }
 
 pub async fn audit_integrity(asked: &Asked<'_>) -> Result<Answer, Fault> {
-    let whose = asked.tenant.clone();
     let Integrity { account, verdict, sealed } =
-        asked.gateway.read(move |reading| reading.integrity(&whose)).await?;
+        asked.gateway.backend.integrity(Arc::clone(&asked.tenant)).await?;
     if let Err(found) = verdict {
         tracing::error!(tenant = %asked.tenant, %found, "the audit log was changed");
     }
@@ -75,8 +77,7 @@ pub async fn audit_integrity(asked: &Asked<'_>) -> Result<Answer, Fault> {
 }
 
 pub async fn access_report(asked: &Asked<'_>, from: Option<Wall>, to: Option<Wall>) -> Result<Answer, Fault> {
-    let whose = asked.tenant.clone();
-    let counts = asked.gateway.read(move |reading| reading.report(&whose, from, to)).await?;
+    let counts = asked.gateway.backend.report(Arc::clone(&asked.tenant), from, to).await?;
     let by_type: Map<String, Value> =
         counts.iter().map(|(kind, count)| (kind.as_str().to_owned(), (*count).into())).collect();
     answer::ok(&json!({
@@ -93,11 +94,9 @@ pub async fn subject_export(
     subject: String,
     cursor: Option<String>,
 ) -> Result<Answer, Fault> {
-    let (whose, of, now) = (asked.tenant.clone(), subject.clone(), asked.gateway.now());
-    let Page { rows: items, next } = asked
-        .gateway
-        .read(move |reading| reading.items_of_subject(&whose, &of, cursor.as_deref(), EXPORT_PAGE, now))
-        .await?;
+    let (whose, of) = (Arc::clone(&asked.tenant), subject.clone());
+    let Page { rows: items, next } =
+        asked.gateway.backend.items_of_subject(whose, of, cursor, EXPORT_PAGE).await?;
     note(asked, EventKind::SubjectExport, &subject, items.len() as u64).await?;
     #[derive(Serialize)]
     struct Export<'a> {
@@ -114,15 +113,11 @@ pub async fn subject_delete(asked: &Asked<'_>, subject: String) -> Result<Answer
     let mut deleted = 0;
     let mut cursor = None;
     loop {
-        let (whose, of) = (asked.tenant.clone(), subject.clone());
-        let page = asked
-            .gateway
-            .read(move |reading| reading.of_subject(&whose, &of, cursor.as_deref(), DELETE_PAGE))
-            .await?;
+        let (whose, of) = (Arc::clone(&asked.tenant), subject.clone());
+        let page = asked.gateway.backend.of_subject(whose, of, cursor, DELETE_PAGE).await?;
         if !page.rows.is_empty() {
-            let (whose, paths) = (asked.tenant.clone(), page.rows);
-            deleted +=
-                asked.gateway.writer.run(move |writing, _| writing.delete_paths(&whose, &paths)).await?;
+            let whose = Arc::clone(&asked.tenant);
+            deleted += asked.gateway.backend.delete_paths(whose, page.rows).await?;
         }
         cursor = page.next;
         if cursor.is_none() {
@@ -135,13 +130,9 @@ pub async fn subject_delete(asked: &Asked<'_>, subject: String) -> Result<Answer
 
 /// On disk before the answer: who asks for this must be able to prove it.
 async fn note(asked: &Asked<'_>, kind: EventKind, subject: &str, items: u64) -> Result<(), Fault> {
-    let (tenant, key) = (asked.tenant.clone(), subject.to_owned());
-    let job = asked.gateway.writer.run(move |writing, now| {
-        let details = [("items", items)];
-        let (namespace, key) = ("", key.as_str());
-        writing.note(&Event { at: now, kind, tenant: &tenant, namespace, key, details: &details })
-    });
-    Ok(job.await?)
+    let detail = Some(("items", items));
+    let noted = Noted { kind, namespace: String::new(), key: subject.to_owned(), detail };
+    Ok(asked.gateway.backend.note(Arc::clone(&asked.tenant), noted).await?)
 }
 
 pub async fn pii_detect(asked: &Asked<'_>, body: Incoming) -> Result<Answer, Fault> {

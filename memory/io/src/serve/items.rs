@@ -1,11 +1,12 @@
 //! Items: put, get, delete, list, search.
 
 use std::str::FromStr;
+use std::sync::Arc;
 
 use http::HeaderMap;
 use http::header::{IF_MATCH, IF_NONE_MATCH};
 use hyper::body::Incoming;
-use memory_core::audit::{Event, EventKind};
+use memory_core::audit::EventKind;
 use memory_core::consistency::Consistency;
 use memory_core::entry::{Entry, Precondition, lifetime};
 use memory_core::place::{Namespace, Place};
@@ -18,8 +19,9 @@ use serde_json::value::RawValue;
 use super::Asked;
 use super::answer::{self, Answer, Fault};
 use super::intake::{self, SearchBody, Stored};
-use crate::store::reading::{Item, Matches, Question};
-use crate::store::writing::{Put, of_read};
+use crate::backend::Noted;
+use crate::store::changes::Put;
+use crate::store::reading::{Item, Matches};
 
 /// An item as it is answered.
 #[derive(Serialize)]
@@ -92,7 +94,7 @@ pub async fn put(asked: &Asked<'_>, place: Place, body: Incoming) -> Result<Answ
         quota: gateway.config.quota,
     };
     gateway.watch(&asked.tenant, put.place.namespace.as_str());
-    let stored = gateway.writer.run(move |writing, now| writing.put(&put, now)).await?;
+    let stored = gateway.backend.put(put).await?;
     let entry = stored.map_err(Fault::from).inspect_err(|fault| {
         if matches!(fault, Fault::Quota(_)) {
             gateway.metrics.throttled.inc();
@@ -118,27 +120,9 @@ pub fn kinds(found: Found) -> Vec<&'static str> {
 }
 
 pub async fn get(asked: &Asked<'_>, place: Place) -> Result<Answer, Fault> {
-    let (gateway, tenant) = (asked.gateway, asked.tenant.to_string());
-    gateway.watch(&asked.tenant, place.namespace.as_str());
-    let item = match consistency(asked.headers)? {
-        Consistency::Strong => {
-            gateway.writer.run(move |writing, now| writing.get(&tenant, &place, now)).await?
-        }
-        Consistency::Eventual => {
-            let now = gateway.now();
-            let (whose, at) = (tenant.clone(), place.clone());
-            let item = gateway.read(move |reading| reading.get(&whose, &at, now)).await?;
-            let (kind, details) = of_read(item.as_ref());
-            // Waits for a place in the queue, not for the disk.
-            let noted = gateway.writer.begin(move |writing, now| {
-                let (namespace, key) = (place.namespace.as_str(), place.key.as_str());
-                let details = details.as_slice();
-                writing.note(&Event { at: now, kind, tenant: &tenant, namespace, key, details })
-            });
-            noted.await?;
-            item
-        }
-    };
+    asked.gateway.watch(&asked.tenant, place.namespace.as_str());
+    let level = consistency(asked.headers)?;
+    let item = asked.gateway.backend.get(Arc::clone(&asked.tenant), place, level).await?;
     match item {
         Some(item) => answer::versioned(&Shown::of(&item)?, item.entry.version),
         // With status 200, as existing clients expect.
@@ -148,13 +132,8 @@ pub async fn get(asked: &Asked<'_>, place: Place) -> Result<Answer, Fault> {
 
 pub async fn delete(asked: &Asked<'_>, place: Place) -> Result<Answer, Fault> {
     let precondition = precondition(asked.headers)?;
-    let tenant = asked.tenant.to_string();
     asked.gateway.watch(&asked.tenant, place.namespace.as_str());
-    let deleted = asked
-        .gateway
-        .writer
-        .run(move |writing, now| writing.delete(&tenant, &place, precondition, now))
-        .await?;
+    let deleted = asked.gateway.backend.delete(Arc::clone(&asked.tenant), place, precondition).await?;
     answer::ok(&json!({"ok": true, "deleted": deleted.map_err(Fault::from)?}))
 }
 
@@ -165,12 +144,10 @@ pub async fn list(
     cursor: Option<String>,
     limit: usize,
 ) -> Result<Answer, Fault> {
-    let (gateway, now) = (asked.gateway, asked.gateway.now());
+    let gateway = asked.gateway;
     gateway.watch(&asked.tenant, namespace.as_str());
-    let (tenant, at) = (asked.tenant.clone(), namespace.clone());
-    let page = gateway
-        .read(move |reading| reading.list(&tenant, &at, &prefix, cursor.as_deref(), limit, now))
-        .await?;
+    let (tenant, at) = (Arc::clone(&asked.tenant), namespace.clone());
+    let page = gateway.backend.list(tenant, at, prefix, cursor, limit).await?;
     note(asked, EventKind::List, namespace.to_string(), page.rows.len()).await?;
     let keys: Vec<&str> = page.rows.iter().map(|(key, _)| key.as_str()).collect();
     let items = page.rows.iter().map(|(key, entry)| {
@@ -187,7 +164,7 @@ pub async fn list(
 }
 
 pub async fn search(asked: &Asked<'_>, body: Incoming) -> Result<Answer, Fault> {
-    let (gateway, now) = (asked.gateway, asked.gateway.now());
+    let gateway = asked.gateway;
     let body = intake::read(asked.headers, body).await?;
     let SearchBody { q, namespace, limit, cursor } = intake::json(&body)?;
     let invalid = |why: String| Fault::Invalid(why);
@@ -209,12 +186,9 @@ pub async fn search(asked: &Asked<'_>, body: Incoming) -> Result<Answer, Fault> 
         return Err(invalid("q has no word to look for".into()));
     }
     gateway.watch(&asked.tenant, namespace.as_ref().map_or("", Namespace::as_str));
-    let (tenant, within) = (asked.tenant.clone(), namespace.clone());
-    let found = gateway.read(move |reading| {
-        let question = Question { words: &words, namespace: within.as_ref(), skip, limit };
-        reading.search(&tenant, &question, now)
-    });
-    let Matches { items: found, has_more } = found.await?;
+    let (tenant, within) = (Arc::clone(&asked.tenant), namespace.clone());
+    let Matches { items: found, has_more } =
+        gateway.backend.search(tenant, words, within, skip, limit).await?;
     let next = skip + found.len();
     let cursor = (has_more && next <= SEARCH_DEPTH_MAX).then(|| next.to_string());
     let namespace = namespace.map(|namespace| namespace.to_string()).unwrap_or_default();
@@ -232,17 +206,9 @@ struct SearchAnswer<'a> {
 
 /// Puts an event of many items into the queue. It says where, never what was asked or found.
 pub async fn note(asked: &Asked<'_>, kind: EventKind, namespace: String, items: usize) -> Result<(), Fault> {
-    let tenant = asked.tenant.clone();
-    asked
-        .gateway
-        .writer
-        .begin(move |writing, now| {
-            let details = [("items", items as u64)];
-            let namespace = namespace.as_str();
-            writing.note(&Event { at: now, kind, tenant: &tenant, namespace, key: "", details: &details })
-        })
-        .await?;
-    Ok(())
+    let detail = Some(("items", items as u64));
+    let noted = Noted { kind, namespace, key: String::new(), detail };
+    Ok(asked.gateway.backend.note_later(Arc::clone(&asked.tenant), noted).await?)
 }
 
 fn consistency(headers: &HeaderMap) -> Result<Consistency, Fault> {

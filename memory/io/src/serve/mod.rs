@@ -20,19 +20,17 @@ use memory_core::wall::Wall;
 
 use self::answer::{Answer, Fault};
 use self::route::{Call, Unknown};
+use crate::backend::OneFile;
 use crate::clock;
 use crate::config::Config;
 use crate::identity::{CLAIM, Denied};
-use crate::store::reading::Reading;
-use crate::store::{Fail, Store, StoreFault};
 use crate::telemetry::{self, Metrics};
-use crate::writer::{Clock, Writer};
+use crate::writer::Clock;
 
 /// What all calls share.
 pub struct Gateway {
     pub config: Config,
-    pub store: Arc<Store>,
-    pub writer: Writer,
+    pub backend: OneFile,
     pub clock: Clock,
     pub metrics: Metrics,
     /// The listener is bound to loopback: whoever calls is on this machine.
@@ -102,7 +100,7 @@ async fn answer(gateway: &Gateway, call: Call, headers: &HeaderMap, body: Incomi
 }
 
 async fn scrape(gateway: &Gateway) -> Result<Answer, Fault> {
-    let accounts = gateway.read(Reading::accounts).await?;
+    let accounts = gateway.backend.accounts().await?;
     let page = gateway.metrics.exposition(&accounts).map_err(|error| {
         tracing::error!(%error, "metrics could not be written");
         Fault::Internal
@@ -113,16 +111,6 @@ async fn scrape(gateway: &Gateway) -> Result<Answer, Fault> {
 impl Gateway {
     pub fn now(&self) -> Wall {
         (self.clock)()
-    }
-
-    /// Reads on a thread for blocking work.
-    pub async fn read<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Reading) -> Result<T, Fail> + Send + 'static,
-    ) -> Result<T, StoreFault> {
-        let store = Arc::clone(&self.store);
-        let done = tokio::task::spawn_blocking(move || store.read(work)).await;
-        done.map_err(|_| StoreFault::Stopping)?.inspect_err(|fault| tracing::error!(%fault, "a read failed"))
     }
 
     /// Counts an access of a tenant to a namespace.

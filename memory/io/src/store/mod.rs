@@ -6,6 +6,7 @@
 //! Everything here blocks: it runs on the writer's thread, or on those for blocking work.
 
 pub mod account;
+pub mod changes;
 pub mod reading;
 mod tables;
 pub mod writing;

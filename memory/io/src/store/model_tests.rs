@@ -13,8 +13,8 @@ use proptest::prelude::*;
 use redb::ReadableTableMetadata;
 use tempfile::TempDir;
 
+use super::changes::{Changes, Put, Refused};
 use super::reading::Question;
-use super::writing::{Put, Refused};
 use super::*;
 
 const TENANTS: [&str; 2] = ["acme", "other"];

@@ -11,8 +11,9 @@ use memory_core::search::Words;
 use memory_core::wall::Wall;
 use tempfile::TempDir;
 
+use super::changes::{Changes, EVENTS_MAX, Put, Refused};
 use super::reading::{EventFilter, ITEMS_OF_WORD_MAX, Item, Page, Question};
-use super::writing::{EVENTS_MAX, Put, Refused, Writing};
+use super::writing::Writing;
 use super::*;
 
 const QUOTA: Quota = Quota { items_max: 1000, bytes_max: 1_000_000 };

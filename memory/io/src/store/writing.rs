@@ -1,16 +1,14 @@
-//! One transaction that changes items and events. Every change of an item takes its event along.
+//! One transaction of the file: its rows, which [`super::changes`] reads and writes.
 
-use std::time::Duration;
-
-use memory_core::audit::{Event, EventKind, Secret};
-use memory_core::entry::{Entry, Precondition};
-use memory_core::place::Place;
-use memory_core::quota::{Admitted, Charge, Quota, QuotaFault};
+use memory_core::audit::{Hash, Seal, Secret};
+use memory_core::entry::Entry;
+use memory_core::quota::Charge;
 use memory_core::search::Words;
 use memory_core::wall::Wall;
 use redb::{ReadableTable, Table, WriteTransaction};
 
 use super::account::Account;
+use super::changes::{EVENTS_MAX, Put, Rows};
 use super::reading::{Item, entry_of};
 use super::tables::{AccountRow, EntryRow, EventRow, ValueRow};
 use super::{Fail, tables};
@@ -26,28 +24,6 @@ pub struct Writing<'t> {
     secret: Option<&'t Secret>,
 }
 
-/// A write that is asked for.
-#[derive(Debug)]
-pub struct Put {
-    pub tenant: String,
-    pub place: Place,
-    /// JSON.
-    pub value: Vec<u8>,
-    /// Of the value.
-    pub words: Words,
-    pub precondition: Precondition,
-    pub lifetime: Option<Duration>,
-    pub quota: Quota,
-}
-
-/// Why an item was not changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refused {
-    /// The version that lives there instead.
-    Precondition(Option<u64>),
-    Quota(QuotaFault),
-}
-
 impl<'t> Writing<'t> {
     pub fn open(transaction: &'t WriteTransaction, secret: Option<&'t Secret>) -> Result<Writing<'t>, Fail> {
         Ok(Writing {
@@ -60,115 +36,10 @@ impl<'t> Writing<'t> {
             secret,
         })
     }
+}
 
-    /// Stores an item, in the place of what was there.
-    pub fn put(&mut self, put: &Put, now: Wall) -> Result<Result<Entry, Refused>, Fail> {
-        let mut account = self.account(&put.tenant)?;
-        let path = put.place.path();
-        let before = self.entry(account.id, &path)?;
-        let version = before.as_ref().filter(|(entry, _)| entry.is_live(now)).map(|(entry, _)| entry.version);
-        if !put.precondition.holds(version) {
-            return Ok(Err(Refused::Precondition(version)));
-        }
-        let stored = Charge::of(&path, put.value.len() as u64);
-        let replaced = before.as_ref().map(|(_, charge)| *charge);
-        let expired = self.expired(account.id, now, EVICTED_MAX, Some(&path))?;
-        let charges = expired.iter().map(|(_, charge)| *charge);
-        let Admitted { evicted, .. } = match account.usage.admit(put.quota, replaced, stored, charges) {
-            Ok(admitted) => admitted,
-            Err(fault) => return Ok(Err(Refused::Quota(fault))),
-        };
-        for (gone, _) in expired.iter().take(evicted) {
-            self.take_out(&mut account, gone)?;
-        }
-        self.take_out(&mut account, &path)?;
-        let entry =
-            Entry::written(before.as_ref().map(|(entry, _)| entry), account.chain.next, now, put.lifetime);
-        self.put_in(&mut account, &path, &entry, put)?;
-        let details = [("size", put.value.len() as u64), ("version", entry.version)];
-        let (namespace, key) = (put.place.namespace.as_str(), put.place.key.as_str());
-        let event =
-            Event { at: now, kind: EventKind::Put, tenant: &put.tenant, namespace, key, details: &details };
-        self.append(&mut account, &event)?;
-        self.save(&put.tenant, &account)?;
-        Ok(Ok(entry))
-    }
-
-    /// Deletes an item; whether there was one.
-    pub fn delete(
-        &mut self,
-        tenant: &str,
-        place: &Place,
-        precondition: Precondition,
-        now: Wall,
-    ) -> Result<Result<bool, Refused>, Fail> {
-        let mut account = self.account(tenant)?;
-        let path = place.path();
-        let live = self.entry(account.id, &path)?.map(|(entry, _)| entry).filter(|entry| entry.is_live(now));
-        let version = live.map(|entry| entry.version);
-        if !precondition.holds(version) {
-            return Ok(Err(Refused::Precondition(version)));
-        }
-        self.take_out(&mut account, &path)?;
-        let details = version.map(|version| ("version", version));
-        let (namespace, key) = (place.namespace.as_str(), place.key.as_str());
-        let kind = EventKind::Delete;
-        let event = Event { at: now, kind, tenant, namespace, key, details: details.as_slice() };
-        self.append(&mut account, &event)?;
-        self.save(tenant, &account)?;
-        Ok(Ok(version.is_some()))
-    }
-
-    /// Deletes items by their paths, without an event of their own; how many there were.
-    pub fn delete_paths(&mut self, tenant: &str, paths: &[String]) -> Result<u64, Fail> {
-        let mut account = self.account(tenant)?;
-        let mut deleted = 0;
-        for path in paths {
-            deleted += u64::from(self.take_out(&mut account, path)?);
-        }
-        self.save(tenant, &account)?;
-        Ok(deleted)
-    }
-
-    /// Reads an item in the order of writes, with its event.
-    pub fn get(&mut self, tenant: &str, place: &Place, now: Wall) -> Result<Option<Item>, Fail> {
-        let mut account = self.account(tenant)?;
-        let path = place.path();
-        let live = self.entry(account.id, &path)?.map(|(entry, _)| entry).filter(|entry| entry.is_live(now));
-        let item = match live {
-            None => None,
-            Some(entry) => {
-                let row = self.values.get((account.id, entry.version))?;
-                row.map(|row| Item { path: path.clone(), entry, value: row.value().1.to_vec() })
-            }
-        };
-        let (kind, details) = of_read(item.as_ref());
-        let (namespace, key) = (place.namespace.as_str(), place.key.as_str());
-        let event = Event { at: now, kind, tenant, namespace, key, details: details.as_slice() };
-        self.append(&mut account, &event)?;
-        self.save(tenant, &account)?;
-        Ok(item)
-    }
-
-    /// Writes an event down that changes nothing else.
-    pub fn note(&mut self, event: &Event<'_>) -> Result<(), Fail> {
-        let mut account = self.account(event.tenant)?;
-        self.append(&mut account, event)?;
-        self.save(event.tenant, &account)
-    }
-
-    /// Deletes what has expired, of one tenant, at most [`EVICTED_MAX`] items; how many.
-    pub fn sweep(&mut self, tenant: &str, now: Wall) -> Result<usize, Fail> {
-        let mut account = self.account(tenant)?;
-        let expired = self.expired(account.id, now, EVICTED_MAX, None)?;
-        for (path, _) in &expired {
-            self.take_out(&mut account, path)?;
-        }
-        if !expired.is_empty() {
-            self.save(tenant, &account)?;
-        }
-        Ok(expired.len())
-    }
+impl Rows for Writing<'_> {
+    type Fail = Fail;
 
     fn account(&self, tenant: &str) -> Result<Account, Fail> {
         if let Some(row) = self.tenants.get(tenant)? {
@@ -186,20 +57,24 @@ impl<'t> Writing<'t> {
         Ok(())
     }
 
-    /// What stands at a path, expired or not, and what it takes of the quota.
-    fn entry(&self, id: u32, path: &str) -> Result<Option<(Entry, Charge)>, Fail> {
-        let row = self.entries.get((id, path))?;
+    fn entry(&self, account: &Account, path: &str) -> Result<Option<(Entry, Charge)>, Fail> {
+        let row = self.entries.get((account.id, path))?;
         Ok(row.map(|row| (entry_of(row.value()), Charge::of(path, row.value().5))))
+    }
+
+    fn item(&self, account: &Account, path: &str, entry: Entry) -> Result<Option<Item>, Fail> {
+        let row = self.values.get((account.id, entry.version))?;
+        Ok(row.map(|row| Item { path: path.to_owned(), entry, value: row.value().1.to_vec() }))
     }
 
     fn expired(
         &self,
-        id: u32,
+        account: &Account,
         now: Wall,
         count: usize,
         but: Option<&str>,
     ) -> Result<Vec<(String, Charge)>, Fail> {
-        let mut expired = Vec::new();
+        let (id, mut expired) = (account.id, Vec::new());
         // Expired at its very moment, see `Entry::is_live`.
         for row in self.expiry.range((id, 0, "")..(id, now.0.saturating_add(1), ""))? {
             let key = row?.0;
@@ -210,7 +85,7 @@ impl<'t> Writing<'t> {
             if expired.len() == count {
                 break;
             }
-            if let Some((_, charge)) = self.entry(id, path)? {
+            if let Some((_, charge)) = self.entry(account, path)? {
                 expired.push((path.to_owned(), charge));
             }
         }
@@ -234,7 +109,6 @@ impl<'t> Writing<'t> {
         Ok(())
     }
 
-    /// Removes every trace of an item but its events; whether there was one.
     fn take_out(&mut self, account: &mut Account, path: &str) -> Result<bool, Fail> {
         let id = account.id;
         let Some((entry, total, bytes)) = self.entries.remove((id, path))?.map(|row| {
@@ -257,14 +131,16 @@ impl<'t> Writing<'t> {
         Ok(true)
     }
 
-    /// Adds an event to the tenant's chain; the oldest past [`EVENTS_MAX`] goes.
-    fn append(&mut self, account: &mut Account, event: &Event<'_>) -> Result<(), Fail> {
-        let number = account.chain.next;
-        let canonical = event.canonical();
-        let hash = account.chain.append(&canonical);
-        let seal = self.secret.map(|secret| secret.seal(&hash));
-        let seal = seal.as_ref().map_or(&[][..], |seal| seal);
-        self.events.insert((account.id, number), (&hash, seal, canonical.as_str()))?;
+    fn keep(
+        &mut self,
+        account: &mut Account,
+        number: u64,
+        hash: &Hash,
+        seal: Option<&Seal>,
+        canonical: &str,
+    ) -> Result<(), Fail> {
+        let seal = seal.map_or(&[][..], |seal| seal);
+        self.events.insert((account.id, number), (hash, seal, canonical))?;
         while account.chain.next - account.anchor.next > EVENTS_MAX {
             let first = account.anchor.next;
             let gone = self.events.remove((account.id, first))?.map(|row| *row.value().0);
@@ -273,19 +149,8 @@ impl<'t> Writing<'t> {
         }
         Ok(())
     }
-}
 
-/// What the event of a read says.
-pub fn of_read(item: Option<&Item>) -> (EventKind, Option<(&'static str, u64)>) {
-    match item {
-        Some(item) => (EventKind::Get, Some(("version", item.entry.version))),
-        None => (EventKind::GetNotFound, None),
+    fn secret(&self) -> Option<&Secret> {
+        self.secret
     }
 }
-
-/// Events of a tenant that are kept: about 25 MB. Older ones go, and the chain goes on from the last that
-/// went.
-pub const EVENTS_MAX: u64 = 100_000;
-
-/// Expired items that one write removes; a sweep has done with more before they are that many.
-pub const EVICTED_MAX: usize = 1000;

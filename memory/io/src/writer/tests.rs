@@ -5,6 +5,7 @@ use std::sync::mpsc as blocking;
 use memory_core::audit::{Event, EventKind};
 
 use super::*;
+use crate::store::changes::Changes;
 
 struct Bench {
     store: Arc<Store>,
