@@ -14,6 +14,8 @@ mod checks;
 mod graph;
 #[path = "house/licence.rs"]
 mod licence;
+#[path = "house/logs.rs"]
+mod logs;
 #[path = "house/metrics.rs"]
 mod metrics;
 #[path = "house/rust.rs"]
@@ -113,6 +115,12 @@ fn rooms_that_decide_or_remember_have_no_clock_runtime_or_output() {
 fn every_atomic_says_what_it_orders() {
     let sources = sources::all(&[".rs"]);
     expect_none(&checks::unexplained_orderings(&sources::product_code(&sources), &sources), "atomics:");
+}
+
+#[test]
+fn logs_say_nothing_of_what_callers_say() {
+    let product = sources::product_code(&sources::all(&[".rs"]));
+    expect_none(&logs::unknown_fields(&product), "what a log is handed has to be harmless by its name:");
 }
 
 #[test]

@@ -21,9 +21,9 @@ use dataplane_io::telemetry::logs::Format;
 #[derive(Debug, Parser)]
 #[command(name = "atp", version, after_help = EXAMPLES)]
 struct Cli {
-    /// How logs are written, to stderr
-    #[arg(long, value_enum, default_value_t = LogFormat::Text, global = true, env = "ATP_LOG_FORMAT")]
-    log_format: LogFormat,
+    /// How logs are written, to stderr [default: text, or what settings say]
+    #[arg(long, value_enum, global = true, env = "ATP_LOG_FORMAT")]
+    log_format: Option<LogFormat>,
     #[command(subcommand)]
     command: Command,
 }
@@ -76,13 +76,14 @@ struct ControlplaneArgs {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let format = match cli.log_format {
+    let said = cli.log_format.map(|said| match said {
         LogFormat::Text => Format::Text,
         LogFormat::Json => Format::Json,
-    };
+    });
+    let format = said.unwrap_or_default();
     match cli.command {
-        Command::Up(args) => up::run(&args, format),
-        Command::Dataplane { config } => dataplane_io::run::from_file(&config, format),
+        Command::Up(args) => up::run(&args, said),
+        Command::Dataplane { config } => dataplane_io::run::from_file(&config, said),
         Command::Controlplane(ControlplaneArgs { config, data_dir }) => {
             use controlplane_io::args::{Args, LogFormat as Log};
             let log_format = if format == Format::Json { Log::Json } else { Log::Text };

@@ -40,18 +40,24 @@ pub struct UpArgs {
 }
 
 /// Serves until a signal.
-pub fn run(args: &UpArgs, format: Format) -> ExitCode {
-    logs::start(format);
+pub fn run(args: &UpArgs, format: Option<Format>) -> ExitCode {
+    let config = match settings(args) {
+        Ok(config) => config,
+        Err(told) => {
+            eprintln!("error: {told}");
+            return ExitCode::FAILURE;
+        }
+    };
+    logs::start(format.or(config.log_format).unwrap_or_default());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .enable_all()
         .build();
-    outcome::of(runtime, serve(args))
+    outcome::of(runtime, serve(args, config))
 }
 
-async fn serve(args: &UpArgs) -> Result<(), String> {
-    let mut config = settings(args)?;
+async fn serve(args: &UpArgs, mut config: Config) -> Result<(), String> {
     let certificates = config.data_dir.join(CERTIFICATES);
     if let Some(tls) = config.tls.as_mut().filter(|tls| tls.files.is_none()) {
         tls.files = Some(cert::of_this_machine(&certificates)?);
@@ -99,7 +105,7 @@ fn settings(args: &UpArgs) -> Result<Config, String> {
     let env = |name: &str| std::env::var(name).ok();
     let told =
         |mistakes: Vec<Mistake>| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-    environment::unknown_here().iter().for_each(|warning| tracing::warn!("{warning}"));
+    environment::unknown_here().iter().for_each(|warning| eprintln!("warning: {warning}"));
     let unset = Origin::File(PathBuf::new());
     let mut config = match &args.config {
         None => Config::local(default_data_dir(&env), unset).with_environment(&env).map_err(told)?,
@@ -109,7 +115,7 @@ fn settings(args: &UpArgs) -> Result<Config, String> {
             let folder = path.parent().unwrap_or(Path::new("."));
             let source = Source { file: &file, content: &content };
             let (config, warnings) = Config::read_local(&source, folder, &env, unset).map_err(told)?;
-            warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+            warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
             config
         }
     };

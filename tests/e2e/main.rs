@@ -17,6 +17,7 @@ mod escalation;
 mod fanout;
 mod faults;
 mod first_start;
+mod logs;
 mod memory;
 mod metrics;
 mod money;

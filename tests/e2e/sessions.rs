@@ -9,10 +9,10 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::kit::{Atp, Folder, Page, adapter, chat, mock, until, within};
 
 /// One session on a connection of its own, in JSON.
-struct Hand(BufReader<TcpStream>);
+pub struct Hand(BufReader<TcpStream>);
 
 impl Hand {
-    async fn new(atp: &Atp, opening: Value) -> Hand {
+    pub async fn new(atp: &Atp, opening: Value) -> Hand {
         let stream = TcpStream::connect(atp.clients).await.expect("a connection");
         let mut hand = Hand(BufReader::new(stream));
         let head = "GET /ws HTTP/1.1\r\nhost: localhost\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
@@ -43,13 +43,17 @@ impl Hand {
         self.0.write_all(&[&head[..], text.as_bytes()].concat()).await.expect("it is read");
     }
 
+    pub async fn ask_in(&mut self, body: Value) {
+        self.say("a", 1, "FIN", "completion", body).await;
+    }
+
     async fn ask(&mut self, stream: &str, model: &str) {
         let body = serde_json::from_str(&chat(model, true)).expect("JSON");
         self.say(stream, 1, "FIN", "completion", body).await;
     }
 
     /// The next frame.
-    async fn hear(&mut self) -> Value {
+    pub async fn hear(&mut self) -> Value {
         let read = async {
             assert_eq!(self.0.read_u8().await.expect("a frame"), 0x81, "a text, whole");
             let length = match self.0.read_u8().await.expect("a length") {

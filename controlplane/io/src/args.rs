@@ -1,12 +1,11 @@
 //! The command line of a control plane alone, for `atp-controlplane` and `atp controlplane`.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use proto_core::logline::Shape;
 use proto_core::parse::{Mistake, Source};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 use crate::config::Config;
 use crate::data_dir::Env;
@@ -42,7 +41,10 @@ Exit codes: 0 stopped by a signal, 1 failed, 2 wrong usage or settings";
 
 /// Serves until SIGINT or SIGTERM.
 pub fn main(args: &Args) -> ExitCode {
-    start_log(args.log_format);
+    crate::log::start(match args.log_format {
+        LogFormat::Text => Shape::Text,
+        LogFormat::Json => Shape::Json,
+    });
     let config = match read(args) {
         Ok(config) => config,
         Err(told) => {
@@ -111,18 +113,6 @@ pub async fn told_to_stop() {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
-}
-
-fn start_log(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let is_terminal = std::io::stderr().is_terminal();
-    let log =
-        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(is_terminal).with_writer(std::io::stderr);
-    // A log that is set up already is somebody else's choice, and kept.
-    let _ = match format {
-        LogFormat::Text => log.try_init(),
-        LogFormat::Json => log.json().try_init(),
-    };
 }
 
 /// What settings without a file are called in messages.

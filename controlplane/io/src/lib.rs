@@ -16,6 +16,7 @@ pub mod config;
 pub mod data_dir;
 pub mod http;
 pub mod listen;
+mod log;
 pub mod metrics;
 pub mod planes;
 pub mod probe;

@@ -32,7 +32,7 @@ impl Token {
         let mode = std::fs::metadata(&path)?.permissions().mode();
         if mode & 0o077 != 0 {
             let mode = format!("{:o}", mode & 0o777);
-            tracing::warn!(path = %path.display(), mode, "others can read this token: chmod 600 it");
+            tracing::warn!(path = %path.display(), mode, "others can read this token; chmod 600 it");
         }
         Ok(Token { path, hex })
     }

@@ -11,6 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use dataplane_core::admit::often::{BURST_MAX, PER_SECOND_MAX, Rate};
+use proto_core::logline::Shape;
 use proto_core::parse::environment::take_all;
 use proto_core::parse::{Document, Field, Fields, Mistake, Source, config};
 use proto_core::units::Permille;
@@ -57,6 +58,8 @@ pub struct Config {
 
 /// Where the resources come from.
 #[derive(Debug, Clone, PartialEq)]
+    /// How logs are written, where the file says it.
+    pub log_format: Option<Shape>,
 pub enum Origin {
     /// A file, read again when it changes.
     File(PathBuf),
@@ -153,6 +156,7 @@ impl Config {
     /// From a file and the environment, with warnings. `folder`: what relative paths in the file start from.
     pub fn read(
         source: &Source<'_>,
+            log_format: None,
         folder: &Path,
         env: Env<'_>,
     ) -> Result<(Config, Vec<Mistake>), Vec<Mistake>> {
@@ -303,6 +307,10 @@ fn file(fields: &Fields<'_>, folder: &Path, env: Env<'_>, origin: Origin) -> Rea
 fn origin(fields: &Fields<'_>, folder: &Path, env: Env<'_>) -> Origin {
     let resources = fields.optional("resources");
     let control = fields.optional("control_plane");
+    if let Some(log) = fields.optional("log").and_then(|field| field.fields(&["format"])) {
+        let shapes = [("text", Some(Shape::Text)), ("json", Some(Shape::Json))];
+        set(&mut config.log_format, log.optional("format"), |field| field.one_of(&shapes));
+    }
     match (resources, control) {
         (Some(_), Some(control)) => {
             control.mistake("stands beside `resources`; name the file or the control plane, not both");
@@ -430,3 +438,5 @@ const KNOWN: &[&str] = &[
     "dns_servers",
     "memory",
 ];
+    "log",
+    "log",

@@ -5,12 +5,12 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use dataplane_io::telemetry::logs::Format;
+use dataplane_io::telemetry::logs::{Format, format_of_environment};
 
 fn main() -> ExitCode {
     match Asked::of(std::env::args_os().skip(1)) {
         Some(Asked::Serve { config, format }) => {
-            dataplane_io::run::from_file(&config, format.unwrap_or_else(Format::from_env))
+            dataplane_io::run::from_file(&config, format.or_else(format_of_environment))
         }
         Some(Asked::Health(url)) => dataplane_io::probe::run(&url),
         Some(Asked::Help) => {

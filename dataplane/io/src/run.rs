@@ -10,8 +10,9 @@ use crate::app::{self, Handle};
 use crate::config::{Config, environment};
 use crate::telemetry::logs;
 
-/// Runs a data plane from its configuration file until it is told to end.
-pub fn from_file(path: &Path, format: logs::Format) -> ExitCode {
+/// Runs a data plane from its configuration file until it is told to end. `format`: of logs, whatever the
+/// file says.
+pub fn from_file(path: &Path, format: Option<logs::Format>) -> ExitCode {
     let config = match read(path) {
         Ok(config) => config,
         Err(mistakes) => {
@@ -19,7 +20,7 @@ pub fn from_file(path: &Path, format: logs::Format) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    logs::start(format);
+    logs::start(format.or(config.log_format).unwrap_or_default());
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -4,12 +4,13 @@
 //! [`parse`] (documents to model, every mistake at once), [`sync`] (the config session between the planes,
 //! both ends), [`frame`] (what peers say to a data plane, in three encodings), [`session`] (their
 //! conversation, both ends), [`identity`] (who a certificate names), [`probe`] (whether a server is well),
-//! [`wire`] (generated messages).
+//! [`logline`] (what a log may say), [`wire`] (generated messages).
 //!
 //! Pure: no clock, no lock, no socket, no log. Whatever varies is an argument.
 
 pub mod frame;
 pub mod identity;
+pub mod logline;
 pub mod model;
 pub mod parse;
 pub mod probe;

@@ -77,10 +77,20 @@ impl Atp {
 
     /// The same; `listen`: the line that says where.
     pub async fn with_listeners(folder: &Folder, listen: &str, more: &str) -> Atp {
+        Atp::dataplane_of(folder, listen, more, &[]).await
+    }
+
+    /// A data plane with variables of the environment.
+    pub async fn dataplane_as(folder: &Folder, more: &str, env: &[(&str, &str)]) -> Atp {
+        Atp::dataplane_of(folder, LISTEN, more, env).await
+    }
+
+    async fn dataplane_of(folder: &Folder, listen: &str, more: &str, env: &[(&str, &str)]) -> Atp {
         let workers = if more.contains("workers:") { "" } else { WORKERS };
         let settings = folder.write("dataplane.yaml", &format!("{listen}{workers}{more}"));
         let mut command = atp(folder);
         command.args(["dataplane", "--config"]).arg(settings).env("ATP_DATA_DIR", folder.data());
+        command.envs(env.iter().copied());
         let mut atp = Atp::start(command);
         atp.clients = atp.address("clients: http://").await;
         atp.admin = atp.address("admin: http://").await;

@@ -29,7 +29,7 @@ fn spawn(folder: &Path) -> (Child, String) {
     let address = lines
         .find_map(|line| {
             let log: serde_json::Value = serde_json::from_str(&line.unwrap()).unwrap();
-            log["fields"]["grpc"].as_str().map(str::to_owned)
+            log["grpc"].as_str().map(str::to_owned)
         })
         .expect("it logs where it listens");
     // Whatever else it logs must not stop it.
