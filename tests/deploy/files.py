@@ -298,6 +298,8 @@ def _stops_in_time(pod, maps, what):
             assert pod["terminationGracePeriodSeconds"] >= needed, f"{what}: {needed} s are needed"
             listen = settings["listen"]
             assert listen["probes"] == "0.0.0.0:7446" and listen["admin"].startswith("127.0.0.1:"), what
+            if not listen["http"].startswith("127.0.0.1:") or "tls" in settings:
+                assert listen["metrics"] == listen["adapters"] == "hidden", what
             limit = re.fullmatch(r"(\d+)([MG])i", container["resources"]["limits"]["memory"])
             limit = int(limit[1]) << {"M": 20, "G": 30}[limit[2]]
             assert settings["limits"]["memory_bytes"] * 2 <= limit, f"{what}: more is held than there is"

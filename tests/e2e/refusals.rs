@@ -98,6 +98,31 @@ async fn without_tenants_a_page_of_somewhere_else_is_refused_and_with_them_the_k
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_whose_owner_bound_its_name_to_a_data_plane_is_nobody_where_names_are_listed() {
+    let (folder, mock) = (Folder::new(), mock().await);
+    let public = "---\nkind: Tenant\nname: public\nspec: {}\n".to_owned();
+    let set = [adapter("a", &mock.url(), &["m"]), tenant("acme", "secret"), public].concat();
+    let resources = folder.write("resources.yaml", &set);
+    let listen = "listen: { http: \"0.0.0.0:0\", admin: \"127.0.0.1:0\", cleartext: allowed";
+    let settings = format!("resources: {}\n", resources.display());
+    let open = Atp::with_listeners(&folder, &format!("{listen} }}\n"), &settings).await;
+    open.until_ready().await;
+    let listed = format!("{listen}, hosts: [router.example] }}\n");
+    let data = Atp::with_listeners(&Folder::new(), &listed, &settings).await;
+    data.until_ready().await;
+    let caller = Caller::new(data.clients);
+    let page = |caller: &Caller| caller.at_host("evil.example").with("origin", "http://evil.example");
+    assert_eq!(page(&Caller::new(open.clients)).chat("m").await.status, 200, "it names itself as both");
+    let refused = page(&caller).chat("m").await;
+    assert_eq!((refused.status, &*refused.code()), (403, "foreign_origin"), "{}", refused.text);
+    assert_eq!(page(&caller).get("/v1/models").await.status, 403);
+    assert_eq!(caller.at_host("evil.example").with_key("secret").chat("m").await.status, 200);
+    for ours in ["router.example", "Router.Example:80", "127.0.0.1", "localhost"] {
+        assert_eq!(caller.at_host(ours).chat("m").await.status, 200, "{ours}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_anybody_is_served_beside_keys_a_page_of_somewhere_else_is_nobody() {
     let (folder, mock) = (Folder::new(), mock().await);
     let public = "---\nkind: Tenant\nname: public\nspec: {}\n".to_owned();

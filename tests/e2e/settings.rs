@@ -69,14 +69,19 @@ async fn the_port_of_probes_shows_health_and_metrics_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn metrics_can_be_hidden_from_clients_and_are_still_there_for_whoever_watches() {
+async fn what_names_tenants_and_adapters_can_be_hidden_from_clients_and_not_from_whoever_watches() {
     let (folder, mock) = (Folder::new(), mock().await);
     let resources = folder.write("resources.yaml", &adapter("a", &mock.url(), &["m"]));
     let any = "\"127.0.0.1:0\"";
-    let listen = format!("listen: {{ http: {any}, admin: {any}, probes: {any}, metrics: hidden }}\n");
+    let listen = format!(
+        "listen: {{ http: {any}, admin: {any}, probes: {any}, metrics: hidden, adapters: hidden }}\n"
+    );
     let data = Atp::with_listeners(&folder, &listen, &format!("resources: {}\n", resources.display())).await;
     data.until_ready().await;
-    assert_eq!(Caller::new(data.clients).get("/metrics").await.status, 404);
+    for hidden in ["/metrics", "/adapters/health"] {
+        assert_eq!(Caller::new(data.clients).get(hidden).await.status, 404, "{hidden}");
+    }
+    assert_eq!(Caller::new(data.admin).get("/adapters/health").await.status, 200);
     assert_eq!(Caller::new(data.clients).get("/readyz").await.status, 200);
     for watcher in [data.admin, data.probes().await] {
         assert_eq!(Caller::new(watcher).get("/metrics").await.status, 200);

@@ -33,6 +33,10 @@ pub struct Config {
     pub probes: Option<SocketAddr>,
     /// Whether the clients' listeners have `/metrics` too, which name tenants.
     pub shows_metrics: bool,
+    /// Whether they have `/adapters/health`, which names adapters.
+    pub shows_adapters: bool,
+    /// Names this data plane is called by: who sends no key and calls another is refused. Empty: any.
+    pub hosts: Vec<Box<str>>,
     /// Clients behind TLS.
     pub tls: Option<Tls>,
     /// Serving threads.
@@ -54,12 +58,12 @@ pub struct Config {
     pub tracing: Tracing,
     /// Of `atp up`: on loopback an adapter may attach without a certificate.
     pub is_local: bool,
+    /// How logs are written, where the file says it.
+    pub log_format: Option<Shape>,
 }
 
 /// Where the resources come from.
 #[derive(Debug, Clone, PartialEq)]
-    /// How logs are written, where the file says it.
-    pub log_format: Option<Shape>,
 pub enum Origin {
     /// A file, read again when it changes.
     File(PathBuf),
@@ -137,6 +141,8 @@ impl Config {
             admin: SocketAddr::new(LOOPBACK, ADMIN_PORT),
             probes: None,
             shows_metrics: true,
+            shows_adapters: true,
+            hosts: Vec::new(),
             tls: None,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             data_dir,
@@ -150,13 +156,13 @@ impl Config {
             memory: Memory::default(),
             tracing: Tracing::default(),
             is_local: true,
+            log_format: None,
         }
     }
 
     /// From a file and the environment, with warnings. `folder`: what relative paths in the file start from.
     pub fn read(
         source: &Source<'_>,
-            log_format: None,
         folder: &Path,
         env: Env<'_>,
     ) -> Result<(Config, Vec<Mistake>), Vec<Mistake>> {
@@ -238,7 +244,7 @@ impl Read {
         // OpenTelemetry's own names are often set for every program of a platform, whether it traces or not.
         wrong.retain(|mistake| said.is_wanted() || !mistake.path.contains("OTEL_"));
         mistakes.extend(wrong);
-        self.config.tracing = said.whole();
+        self.config.tracing = said.whole(&mut mistakes);
         mistakes
     }
 
@@ -260,6 +266,9 @@ fn file(fields: &Fields<'_>, folder: &Path, env: Env<'_>, origin: Origin) -> Rea
         set(&mut config.admin, listen.optional("admin"), address);
         let shown = [("shown", true), ("hidden", false)];
         set(&mut config.shows_metrics, listen.optional("metrics"), |field| field.one_of(&shown));
+        set(&mut config.shows_adapters, listen.optional("adapters"), |field| field.one_of(&shown));
+        let hosts = listen.optional("hosts").and_then(|field| field.list(0..=HOSTS_MAX)).unwrap_or_default();
+        config.hosts = hosts.into_iter().filter_map(|host| host.parsed(host_name)).collect();
         set(&mut config.probes, listen.optional("probes"), |field| address(field).map(Some));
         let table = [("loopback", false), ("allowed", true)];
         set(&mut cleartext, listen.optional("cleartext"), |field| field.one_of(&table));
@@ -298,6 +307,10 @@ fn file(fields: &Fields<'_>, folder: &Path, env: Env<'_>, origin: Origin) -> Rea
     });
     let servers = fields.optional("dns_servers").and_then(|field| field.list(0..=DNS_SERVERS_MAX));
     config.dns_servers = servers.unwrap_or_default().into_iter().filter_map(address).collect();
+    if let Some(log) = fields.optional("log").and_then(|field| field.fields(&["format"])) {
+        let shapes = [("text", Some(Shape::Text)), ("json", Some(Shape::Json))];
+        set(&mut config.log_format, log.optional("format"), |field| field.one_of(&shapes));
+    }
     config.memory.file(fields);
     let mut tls = tls::Said::default();
     tls.file(fields, folder);
@@ -307,10 +320,6 @@ fn file(fields: &Fields<'_>, folder: &Path, env: Env<'_>, origin: Origin) -> Rea
 fn origin(fields: &Fields<'_>, folder: &Path, env: Env<'_>) -> Origin {
     let resources = fields.optional("resources");
     let control = fields.optional("control_plane");
-    if let Some(log) = fields.optional("log").and_then(|field| field.fields(&["format"])) {
-        let shapes = [("text", Some(Shape::Text)), ("json", Some(Shape::Json))];
-        set(&mut config.log_format, log.optional("format"), |field| field.one_of(&shapes));
-    }
     match (resources, control) {
         (Some(_), Some(control)) => {
             control.mistake("stands beside `resources`; name the file or the control plane, not both");
@@ -378,12 +387,28 @@ fn address(field: Field<'_>) -> Option<SocketAddr> {
     field.parsed(|text| text.parse().map_err(|_| "an address is written 127.0.0.1:7443 or [::1]:7443"))
 }
 
+/// As the `host` header has it, without a port.
+fn host_name(text: &str) -> Result<Box<str>, &'static str> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    match (1..=HOST_BYTES_MAX).contains(&text.len()) && text.bytes().all(is_plain) {
+        true => Ok(text.into()),
+        false => Err("is no name such as router.example.com, without a port"),
+    }
+}
+
+/// Whether an address in `http://` or `https://` leads to this machine: by its whole host, since
+/// `127.0.0.1.example.com` is somebody's name.
+fn is_of_this_machine(url: &str) -> bool {
+    let url = url.parse::<http::Uri>();
+    let host = url.as_ref().ok().and_then(http::Uri::host).unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
 fn control_url(url: &str) -> Result<String, &'static str> {
-    let loopback =
-        ["http://127.", "http://[::1]", "http://localhost"].iter().any(|start| url.starts_with(start));
     match url.starts_with("http://") {
         _ if url.starts_with("https://") => Ok(url.into()),
-        true if loopback => Ok(url.into()),
+        true if is_of_this_machine(url) => Ok(url.into()),
         true => Err("cleartext to the control plane is only for loopback; use https://"),
         false => Err("a control plane's address is written https://HOST:7440 or http://127.0.0.1:7440"),
     }
@@ -402,6 +427,10 @@ pub const TOKEN_FILE: &str = "dataplane.token";
 /// As many as the system's own settings may name.
 const DNS_SERVERS_MAX: usize = 3;
 const NODE_BYTES_MAX: usize = 128;
+/// Names of one data plane: each service, namespace and cluster gives it some.
+const HOSTS_MAX: usize = 64;
+/// Of a name (RFC 1035).
+const HOST_BYTES_MAX: usize = 253;
 /// Of bodies and answers: less than the first does not hold one of each, more than the last is no machine.
 const MEMORY_BYTES: std::ops::RangeInclusive<u64> = 16 * 1024 * 1024..=1 << 44;
 /// Of `/v1/ask`.
@@ -411,7 +440,7 @@ const WORKERS_MAX: usize = 1024;
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const PORT: u16 = 7443;
 const ADMIN_PORT: u16 = 7445;
-const LISTEN: &[&str] = &["http", "also", "admin", "probes", "metrics", "cleartext"];
+const LISTEN: &[&str] = &["http", "also", "admin", "probes", "metrics", "adapters", "hosts", "cleartext"];
 const KNOWN_LOCAL: &[&str] = &[
     "listen",
     "tls",
@@ -423,6 +452,7 @@ const KNOWN_LOCAL: &[&str] = &[
     "explore_permille",
     "dns_servers",
     "memory",
+    "log",
 ];
 const KNOWN: &[&str] = &[
     "listen",
@@ -437,6 +467,5 @@ const KNOWN: &[&str] = &[
     "explore_permille",
     "dns_servers",
     "memory",
+    "log",
 ];
-    "log",
-    "log",

@@ -10,7 +10,7 @@ use proto_core::parse::Mistake;
 use proto_core::parse::environment::{Row, Variable, flag, whole, without_effect};
 use proto_core::units::Permille;
 
-use super::{Env, PROMPT_CHARS, Read, WORKERS_MAX, adapters, memory, node, tracing};
+use super::{Env, HOSTS_MAX, PROMPT_CHARS, Read, WORKERS_MAX, adapters, host_name, memory, node, tracing};
 
 /// All of them, for people.
 pub fn rows() -> impl Iterator<Item = Row> {
@@ -60,6 +60,26 @@ pub(super) const VARIABLES: &[Variable<Read>] = &[
             "whether clients' listeners have /metrics: listen.metrics",
         ),
         take: |read, text| flag(text).map(|shows| read.config.shows_metrics = shows),
+    },
+    Variable {
+        row: Row::new(
+            "ROUTER_ENABLE_ADAPTERS_HEALTH",
+            "1",
+            "whether clients' listeners have /adapters/health: listen.adapters",
+        ),
+        take: |read, text| flag(text).map(|shows| read.config.shows_adapters = shows),
+    },
+    Variable {
+        row: Row::new("ROUTER_HOSTS", "", "names it may be called by without a key: listen.hosts"),
+        take: |read, text| {
+            let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+            let hosts: Result<Vec<_>, _> = names.map(host_name).collect();
+            read.config.hosts = hosts?;
+            match read.config.hosts.len() > HOSTS_MAX {
+                true => Err(format!("names more than {HOSTS_MAX} hosts")),
+                false => Ok(()),
+            }
+        },
     },
     Variable {
         row: Row::new("ATP_CLEARTEXT", "loopback", "`allowed`: clients without TLS beyond this machine"),
@@ -245,6 +265,8 @@ mod tests {
             ("ROUTER_EXPLORE_P", "0.25"),
             ("ROUTER_PROBES_LISTEN", "0.0.0.0:7446"),
             ("ROUTER_ENABLE_METRICS", "false"),
+            ("ROUTER_ENABLE_ADAPTERS_HEALTH", "0"),
+            ("ROUTER_HOSTS", "router, router.example.com"),
             ("ROUTER_DATA_DIR", "/var/lib/atp"),
         ];
         let config = read(&set).unwrap();
@@ -253,6 +275,8 @@ mod tests {
         assert_eq!(config.probes, Some("0.0.0.0:7446".parse().unwrap()));
         assert_eq!(config.data_dir, Path::new("/var/lib/atp"));
         assert!(!config.shows_metrics && read(&[]).unwrap().shows_metrics);
+        assert!(!config.shows_adapters && read(&[]).unwrap().shows_adapters);
+        assert_eq!(config.hosts, ["router".into(), "router.example.com".into()]);
         assert_eq!(config.limits.often(), None);
         let often = [("ROUTER_RPS_LIMIT", "100000"), ("ROUTER_RPS_BURST", "1000000")];
         assert_eq!(read(&often).unwrap().limits.often(), Some(Rate::new(100_000, 1_000_000)));
@@ -270,6 +294,8 @@ mod tests {
             ("ROUTER_PORT", "70000"),
             ("ROUTER_PROBES_LISTEN", "7446"),
             ("ROUTER_ENABLE_METRICS", "2"),
+            ("ROUTER_ENABLE_ADAPTERS_HEALTH", "hidden"),
+            ("ROUTER_HOSTS", "router:7443"),
             ("ATP_CLEARTEXT", "yes"),
             ("ROUTER_TLS_LISTEN", "here"),
             ("ROUTER_TLS_CLIENT_AUTH", "maybe"),

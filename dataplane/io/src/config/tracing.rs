@@ -6,6 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use dataplane_core::trace::Sampler;
+use proto_core::parse::Mistake;
 use proto_core::parse::environment::{Row, Variable, flag, whole};
 
 /// How requests are traced.
@@ -32,6 +33,21 @@ pub struct Export {
     pub batch: usize,
     pub every: Duration,
     pub timeout: Duration,
+}
+
+impl Export {
+    /// Headers are credentials more often than not, and who reads one on the way has it.
+    fn check_cleartext(&self, mistakes: &mut Vec<Mistake>) {
+        let is_open = self.endpoint.starts_with("http://") && !super::is_of_this_machine(&self.endpoint);
+        if is_open && !self.headers.is_empty() {
+            let what = format!(
+                "would go to {} in cleartext, for everybody on the way to read; name an https:// endpoint, \
+                 or one on this machine",
+                self.endpoint
+            );
+            mistakes.push(Mistake { place: None, path: HEADERS.into(), what });
+        }
+    }
 }
 
 impl fmt::Debug for Export {
@@ -92,7 +108,7 @@ impl Said {
         self.is_on && !self.is_disabled
     }
 
-    pub fn whole(self) -> Tracing {
+    pub fn whole(self, mistakes: &mut Vec<Mistake>) -> Tracing {
         if !self.is_wanted() {
             return Tracing::default();
         }
@@ -110,7 +126,11 @@ impl Said {
             every: Duration::from_millis(self.every_ms),
             timeout: Duration::from_millis(self.timeout_ms),
         };
-        Tracing { sampler: Some(self.sampled_by), export: self.has_export.then_some(export) }
+        let export = self.has_export.then_some(export);
+        if let Some(export) = &export {
+            export.check_cleartext(mistakes);
+        }
+        Tracing { sampler: Some(self.sampled_by), export }
     }
 
     /// The name and the argument come one after the other.
@@ -158,7 +178,7 @@ pub(super) const VARIABLES: &[Variable<Said>] = &[
         take: |said, text| said.on_endpoint(2, text),
     },
     Variable {
-        row: Row::new("OTEL_EXPORTER_OTLP_HEADERS", "", "sent with spans: name=value,name=value").secret(),
+        row: Row::new(HEADERS, "", "sent with spans: name=value,name=value").secret(),
         take: |said, text| {
             let pairs = read_pairs(text)?.into_iter();
             said.headers = pairs.map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
@@ -247,6 +267,7 @@ fn decoded(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
+const HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS";
 const ENDPOINT: &str = "http://localhost:4317";
 const SERVICE_NAME: &str = "service.name";
 const SERVICE: &str = "atp-router";
@@ -266,9 +287,10 @@ mod tests {
         let mut said = Said::default();
         let look =
             |name: &str| env.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).into());
-        let mistakes = take_all(VARIABLES, &look, &mut said);
+        let mut mistakes = take_all(VARIABLES, &look, &mut said);
+        let tracing = said.whole(&mut mistakes);
         let told = mistakes.iter().map(ToString::to_string).collect::<Vec<_>>();
-        if told.is_empty() { Ok(said.whole()) } else { Err(told) }
+        if told.is_empty() { Ok(tracing) } else { Err(told) }
     }
 
     #[test]
@@ -294,20 +316,44 @@ mod tests {
     fn names_of_both_kinds_are_read_and_the_older_one_counts() {
         let tracing = read(&[
             ("ROUTER_ENABLE_TRACING", "yes"),
-            ("ROUTER_OTLP_ENDPOINT", "http://one:1"),
+            ("ROUTER_OTLP_ENDPOINT", "https://one:1"),
             ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://two:2"),
             ("OTEL_EXPORTER_OTLP_HEADERS", "Authorization=Bearer%20secret, x-a = b"),
             ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment=test,service.name=other"),
             ("OTEL_BSP_MAX_QUEUE_SIZE", "8"),
         ]);
         let export = tracing.unwrap().export.unwrap();
-        assert_eq!((&*export.endpoint, export.spans_max, export.batch), ("http://one:1", 8, 8));
+        assert_eq!((&*export.endpoint, export.spans_max, export.batch), ("https://one:1", 8, 8));
         assert_eq!(export.headers["authorization"], "Bearer secret");
         assert_eq!(export.headers["x-a"], "b");
         let named = |name: &str| export.resource.iter().find(|(known, _)| known == name).map(|(_, v)| &**v);
         assert_eq!(named("deployment.environment"), Some("test"));
         assert_eq!(named("service.name"), Some("other"));
         assert!(!format!("{export:?}").contains("secret"), "credentials are not shown");
+    }
+
+    #[test]
+    fn credentials_leave_this_machine_behind_tls_only() {
+        let with = |endpoint: &str, export: &str| {
+            read(&[
+                ("ROUTER_ENABLE_TRACING", "1"),
+                ("ROUTER_DISABLE_OTLP_EXPORT", export),
+                ("ROUTER_OTLP_ENDPOINT", endpoint),
+                ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=secret"),
+            ])
+        };
+        for here in ["http://localhost:4317", "http://127.0.0.9:4317", "http://[::1]:4317", "https://otel"] {
+            assert!(with(here, "0").is_ok(), "{here}");
+        }
+        for there in ["http://otel:4317", "http://127.0.0.1.example.com", "http://localhost@otel:4317"] {
+            let told = with(there, "0").unwrap_err().join(" ");
+            assert!(told.starts_with("OTEL_EXPORTER_OTLP_HEADERS: would go to"), "{told}");
+            assert!(!told.contains("secret"), "{told}");
+            assert!(with(there, "1").is_ok(), "nothing is sent");
+        }
+        assert!(
+            read(&[("ROUTER_ENABLE_TRACING", "1"), ("ROUTER_OTLP_ENDPOINT", "http://otel:4317")]).is_ok()
+        );
     }
 
     #[test]

@@ -49,6 +49,9 @@ pub async fn serve(peer: Arc<Peer>, request: Request<Arriving>) -> Response<Answ
     let request_id = request_id(&head.headers, worker);
     let is_addressed = is_addressed(&peer, head.version, &head.headers);
     let protocol = head.extensions.remove::<Protocol>();
+    if !worker.shared.config.hosts.is_empty() {
+        name_host(&mut head.headers, &head.uri);
+    }
     let (operation, door) = match is_addressed {
         true if head.method == Method::CONNECT => tunnelling(protocol.as_ref(), head.uri.path()),
         true if ws::is_wanted(&head.headers) => upgrading(&head.method, head.uri.path()),
@@ -140,6 +143,10 @@ async fn open(
             let telling = Telling::new(Dialect::OpenAi, &arrived.request_id).about_path(path);
             refused(&arrived.peer, &telling, Fault::client(Kind::PathUnknown))
         }
+        Door::Health(health::What::Adapters) if !arrived.peer.worker.shared.config.shows_adapters => {
+            let telling = Telling::new(Dialect::OpenAi, &arrived.request_id).about_path(path);
+            refused(&arrived.peer, &telling, Fault::client(Kind::PathUnknown))
+        }
         Door::MemoryPut => memory::serve(&arrived, uri).await,
         Door::Health(what) => health::answer(&arrived.peer.worker.shared, what).await,
         Door::Wrong(fault) => {
@@ -165,6 +172,14 @@ fn dialect(path: &str) -> Dialect {
 fn is_addressed(peer: &Peer, version: Version, headers: &HeaderMap) -> bool {
     let hosts = headers.get_all(HOST).iter().take(2).count();
     peer.is_h2 || hosts == 1 || (hosts == 0 && version == Version::HTTP_10)
+}
+
+/// Over HTTP/2 and HTTP/3 the host stands in the request's target.
+fn name_host(headers: &mut HeaderMap, uri: &Uri) {
+    let authority = uri.authority().filter(|_| !headers.contains_key(HOST));
+    if let Some(host) = authority.and_then(|authority| HeaderValue::from_str(authority.as_str()).ok()) {
+        headers.insert(HOST, host);
+    }
 }
 
 /// What CONNECT may ask for: a WebSocket on a stream of HTTP/2 (RFC 8441). Nobody is connected to elsewhere.
@@ -281,7 +296,11 @@ fn who(table: &Table, headers: &HeaderMap, peer: &Peer) -> (Result<TenantId, Fau
     // Who needs no key may still be a page in somebody's browser.
     let found = caller(table, peer, hash.as_ref());
     let is_anybody = found.is_ok() && hash.is_none() && peer.identity().is_none();
-    if is_anybody && (is_of_another_origin(headers, None) || peer.is_loopback && is_foreign(headers)) {
+    let is_elsewhere = || match peer.is_loopback {
+        true => is_foreign(headers),
+        false => is_of_another_name(headers, peer),
+    };
+    if is_anybody && (is_of_another_origin(headers, None) || is_elsewhere()) {
         return (Err(Fault::client(Kind::Foreign)), None);
     }
     (found, hash)
@@ -296,6 +315,24 @@ pub fn is_of_another_origin(headers: &HeaderMap, authority: Option<&str>) -> boo
     let host = headers.get(HOST).and_then(|host| host.to_str().ok()).or(authority);
     let is_same = origin.split_once("://").is_some_and(|(_, of)| Some(of) == host);
     !is_same && is_foreign(headers)
+}
+
+/// Where its names are said, a request that calls this data plane otherwise comes from a page whose owner has
+/// bound their name to its address. Addresses need no saying: no such page is found by one.
+fn is_of_another_name(headers: &HeaderMap, peer: &Peer) -> bool {
+    let hosts = &peer.worker.shared.config.hosts;
+    let Some(host) = headers.get(HOST).filter(|_| !hosts.is_empty()) else { return false };
+    !host.to_str().is_ok_and(|host| is_listed(hosts, host))
+}
+
+fn is_listed(hosts: &[Box<str>], host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    let name = name.strip_suffix('.').unwrap_or(name);
+    address.is_ok() || name == "localhost" || hosts.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
 fn caller(table: &Table, peer: &Peer, key: Option<&[u8; 32]>) -> Result<TenantId, Fault> {
@@ -328,3 +365,27 @@ fn too_many_headers() -> Response<AnswerBody> {
 const MODEL_PREFIX: &str = "/v1/models/";
 /// Common clients send fifteen.
 const HEADERS_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_were_said_are_known_with_and_without_a_port_and_addresses_always() {
+        let hosts = ["router".into(), "Router.example.com".into()];
+        for ours in [
+            "router",
+            "ROUTER:7443",
+            "router.example.com.",
+            "10.0.0.1:7443",
+            "[fe80::1]:7443",
+            "localhost:80",
+        ] {
+            assert!(is_listed(&hosts, ours), "{ours}");
+        }
+        for other in ["evil.example", "router.evil.example:7443", "example.com", "", ":7443", "1.2.3.4.evil"]
+        {
+            assert!(!is_listed(&hosts, other), "{other}");
+        }
+    }
+}

@@ -18,7 +18,7 @@ use proto_core::model::Name;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::{Answer, Call, Path, UpstreamBody, retold};
+use super::{Answer, Call, UpstreamBody, chat_only, retold};
 
 /// All lines of a data plane, by the adapter they are of. The map has locks (one a shard): asked once a call,
 /// changed when a line comes or goes.
@@ -111,9 +111,8 @@ impl Lines {
     /// Sends a call to a line that takes it, and waits for the first of its answer. A line that is lost
     /// before that has begun nothing: another gets the call.
     pub async fn send(&self, adapter: &Name, call: &Call, ledger: &Arc<Ledger>) -> Result<Answer, Fault> {
-        if call.path != Path::ChatCompletions {
-            return Err(Fault::upstream(Kind::Refused, Retry::Elsewhere));
-        }
+        // Nobody was asked, so nobody is to blame.
+        chat_only(call.path)?;
         let body = Bytes::from(call.body.joined());
         let mut is_lost = false;
         for _ in 0..LINES_TRIED_MAX {

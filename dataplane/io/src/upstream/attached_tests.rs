@@ -9,6 +9,7 @@ use http::{HeaderMap, StatusCode};
 use proto_core::units::Moment;
 
 use super::*;
+use crate::upstream::Path;
 
 fn call() -> Call {
     let body = Rope::from(Bytes::from_static(br#"{"messages":[]}"#));
@@ -105,7 +106,10 @@ async fn who_has_no_line_or_takes_no_more_is_not_asked_and_another_candidate_is(
     assert_eq!((busy.kind, busy.retry), (Kind::NoPermit, Retry::Elsewhere));
     assert!(!busy.is_upstream_failure(), "who is ready again is asked at once");
     let embedding = Call { path: Path::Embeddings, ..call() };
-    assert_eq!(lines.send(&name, &embedding, &ledger()).await.unwrap_err().kind, Kind::Refused);
+    let unable = lines.send(&name, &embedding, &ledger()).await.unwrap_err();
+    assert!(matches!(unable.kind, Kind::InvalidField("model", _)), "{unable:?}");
+    assert!(!unable.is_upstream_failure(), "it was not asked");
+    assert_eq!(unable.retry, Retry::Elsewhere, "another candidate may do it");
 }
 
 #[tokio::test]

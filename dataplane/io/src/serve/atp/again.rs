@@ -52,6 +52,18 @@ impl Preempted {
         self.0.remove(at).map(|kept| kept.again)
     }
 
+    /// When the oldest is forgotten, which nobody waits for but the memory it takes.
+    pub fn due(&self) -> Option<Moment> {
+        self.0.front().map(|kept| kept.since + KEPT_FOR)
+    }
+
+    pub fn on_time(&mut self, now: Moment) {
+        self.forget_old(now);
+        if self.0.is_empty() {
+            self.0 = VecDeque::new();
+        }
+    }
+
     pub fn held_bytes(&self) -> usize {
         self.0.iter().map(|kept| kept.again.content.len() + size_of::<Kept>()).sum()
     }
@@ -107,6 +119,20 @@ mod tests {
         assert!(preempted.take("a", at(299)).is_some());
         assert!(preempted.take("d", at(302)).is_none(), "it is too old");
         assert_eq!(preempted.held_bytes(), 0);
+    }
+
+    #[test]
+    fn what_nobody_asks_for_is_forgotten_in_its_time() {
+        let mut preempted = Preempted::default();
+        assert_eq!(preempted.due(), None);
+        assert!(preempted.keep("a".into(), again(3), at(1)) && preempted.keep("b".into(), again(4), at(2)));
+        assert_eq!(preempted.due(), Some(at(301)));
+        preempted.on_time(Moment(at(301).0 - 1));
+        assert_eq!(preempted.due(), Some(at(301)), "not a moment before");
+        preempted.on_time(at(301));
+        assert_eq!(preempted.due(), Some(at(302)));
+        preempted.on_time(at(302));
+        assert_eq!((preempted.due(), preempted.held_bytes()), (None, 0));
     }
 
     #[test]

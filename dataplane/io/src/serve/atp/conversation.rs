@@ -198,6 +198,9 @@ impl Conversation {
                 Woken::Time => {
                     self.machine.on_time(clock::now());
                     self.on_fans_time();
+                    if let Some(kept) = &mut self.preempted {
+                        kept.on_time(clock::now());
+                    }
                 }
                 Woken::Writable => {}
                 Woken::Phase => self.on_phase(),
@@ -312,7 +315,9 @@ impl Conversation {
     }
 
     async fn wake(&mut self, link: &mut Option<Link>, is_full: bool, mut timer: Pin<&mut Sleep>) -> Woken {
-        let due = self.machine.due().into_iter().chain(self.fans_due()).min().map(clock::instant);
+        let kept = self.preempted.as_ref().and_then(|kept| kept.due());
+        let due = self.machine.due().into_iter().chain(self.fans_due()).chain(kept);
+        let due = due.min().map(clock::instant);
         if let Some(due) = due
             && (timer.is_elapsed() || due < timer.deadline())
         {
