@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::kit::{Atp, Caller, Folder, adapter, adapter_at, lines, mock, route};
+use crate::kit::{Atp, Caller, Folder, adapter, adapter_at, counted, lines, mock, route};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_dearer_than_its_caller_allows_is_refused_before_anybody_is_asked() {
@@ -32,6 +32,7 @@ async fn an_upstream_that_writes_past_the_money_is_stopped() {
     let lines = lines(&answer.text);
     let cost = lines[lines.len() - 1]["cost_usd"].as_f64().unwrap_or_default();
     assert!(cost <= 0.3, "{cost}");
+    counted(&mock).await;
     assert!(mock.model("m--tokens-1000").tokens_sent <= 300, "the upstream was told the most it may write");
 }
 

@@ -2,7 +2,7 @@
 
 use tokio::net::TcpStream;
 
-use crate::kit::{Atp, Caller, Folder, adapter, h2, mock, until};
+use crate::kit::{Atp, Caller, Folder, adapter, counted, h2, mock, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sigterm_lets_streams_finish_takes_no_new_connection_and_exits_with_zero() {
@@ -17,6 +17,7 @@ async fn sigterm_lets_streams_finish_takes_no_new_connection_and_exits_with_zero
     let answer = flow.whole().await;
     assert!(!answer.is_cut && answer.text.ends_with("data: [DONE]\n\n"), "{}", answer.text);
     assert_eq!(data.ended().await, Some(0));
+    counted(&mock).await;
     assert_eq!(mock.model(model).completed, 1);
 }
 

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use self::hand::Hand;
 use self::heard::{hear, words};
 use crate::attached::stage::{Call, Stage, declared, up};
-use crate::kit::{Atp, Folder, Page, adapter, mock, until, within};
+use crate::kit::{Atp, Folder, Page, adapter, counted, mock, until, within};
 use crate::sdk::cutter::Cutter;
 
 /// Both planes, and models whose every word the test decides.
@@ -107,6 +107,7 @@ async fn the_first_to_end_answers_the_others_are_cancelled_upstream_and_there_is
     adds_up(&done.content);
     is_billed(&atp, &done.content).await;
     until("the loser to be cancelled upstream", async || mock.model(slow).cancelled == 1).await;
+    counted(&mock).await;
     let (won, lost) = (mock.model(quick), mock.model(slow));
     assert_eq!((won.requests, won.completed, lost.requests, lost.under_way), (1, 1, 1, 0));
     let received = done.tokens_out - won.tokens_sent;
@@ -390,6 +391,7 @@ async fn what_is_wrong_with_a_dispatch_is_told_all_at_once_and_nobody_is_asked()
     assert_eq!(mock.stats().models.len(), 0, "nobody was asked");
     let mut most = client.dispatch(&named(to(&["m"; 16], Policy::WeightedMerge))).await.expect("room");
     let heard = hear(&mut most).await;
+    counted(&mock).await;
     assert_eq!((&*heard.done().text, heard.ends.len(), mock.model("m").completed), (&*words(20), 16, 16));
     is_billed(&atp, &heard.done().content).await;
 }

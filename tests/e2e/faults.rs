@@ -2,7 +2,7 @@
 
 use loadtest::mock::{MockConfig, serve};
 
-use crate::kit::{Atp, Caller, Folder, Page, adapter, adapter_at, mock, route, until};
+use crate::kit::{Atp, Caller, Folder, Page, adapter, adapter_at, counted, mock, route, until};
 
 /// An address that refuses connections.
 pub fn dead_url() -> String {
@@ -52,6 +52,7 @@ async fn a_refusal_before_the_first_byte_goes_to_the_second_candidate() {
         assert!(streamed.text.ends_with("data: [DONE]\n\n"), "{name}: {}", streamed.text);
         assert_eq!(streamed.header("x-atp-adapter"), "good", "{name}");
     }
+    counted(&mock).await;
     let good = mock.model("second");
     assert_eq!((good.requests, good.completed), (6, 6));
     assert_eq!((mock.model("m--status-503").requests, mock.model("m--status-429").requests), (2, 2));

@@ -1,6 +1,6 @@
 //! Counts that add up: what the page says is what the upstream counted for itself.
 
-use crate::kit::{Atp, Caller, Folder, Page, adapter, mock, tenant, until};
+use crate::kit::{Atp, Caller, Folder, Page, adapter, counted, mock, tenant, until};
 
 const WHOLE: &str = "whole--tokens-7";
 const STREAMED: &str = "streamed--tokens-11";
@@ -29,6 +29,7 @@ async fn requests_and_tokens_add_up_also_with_cuts_and_cancels() {
     until("the last cancel", async || mock.model(LEFT).cancelled == ROUNDS).await;
     until("the last account", async || Page::of(data.admin).await.sum("atp_model_cancelled_total") == ROUNDS)
         .await;
+    counted(&mock).await;
     let page = Page::of(data.admin).await;
     let of = |name: &str, model: &str| page.value(&format!("{name}{{adapter=\"a\",model=\"{model}\"}}"));
     for model in models {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::kit::{Atp, Folder, Page, adapter, chat, mock, until, within};
+use crate::kit::{Atp, Folder, Page, adapter, chat, counted, mock, until, within};
 
 /// One session on a connection of its own, in JSON.
 pub struct Hand(BufReader<TcpStream>);
@@ -168,6 +168,7 @@ async fn a_drain_lets_what_is_under_way_finish_and_then_ends_the_session() {
         }
     }
     assert_eq!(atp.ended().await, Some(0));
+    counted(&mock).await;
     assert_eq!(mock.model(model).completed, 1);
 }
 

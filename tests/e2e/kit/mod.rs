@@ -24,6 +24,13 @@ pub async fn mock() -> Mock {
     serve_here(MockConfig::default()).await.expect("a free port")
 }
 
+/// All that was asked of it is over and counted: it counts an answer behind its last byte, when whoever asked
+/// may have read it already.
+pub async fn counted(mock: &Mock) {
+    let is_over = async || mock.stats().models.values().all(|model| model.under_way == 0);
+    until("the mock to have counted its answers", is_over).await;
+}
+
 /// Looks until it is so, or fails after [`PATIENCE`] with what it waited for.
 pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     until_some(what, async || is_so().await.then_some(())).await;
