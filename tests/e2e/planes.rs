@@ -95,9 +95,9 @@ async fn before_any_set_it_is_alive_and_not_ready() {
 }
 
 /// Settings of a data plane whose control plane keeps its data in `folder`.
-fn follows(folder: &Folder, grpc: SocketAddr) -> String {
+pub fn follows(folder: &Folder, grpc: SocketAddr) -> String {
     let token = folder.data().join("dataplane.token");
     format!("control_plane: {{ url: \"http://{grpc}\", token_file: \"{}\" }}\n", token.display())
 }
 
-const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+pub const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);

@@ -1,5 +1,7 @@
 //! Adapters that register themselves: routed to from their word to its end, at places their document allows
-//! and nowhere else.
+//! and nowhere else, by every data plane of their control plane.
+
+mod everywhere;
 
 use sdk_rust::{Client, Code, Failure, Options};
 use serde_json::{Value, json};

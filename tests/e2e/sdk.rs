@@ -179,7 +179,7 @@ async fn cut_mid_answer(served: &Served, mock: &Mock, model: &str, via: Via, cut
     assert_eq!((done.text, done.tokens_out), (text, 200));
     assert_eq!((made, client.resumes(), cutter.connections()), (cuts, cuts, cuts + 1), "{via:?}");
     client.finish().await.expect("in order");
-    counted(&mock).await;
+    counted(mock).await;
     let seen = mock.model(model);
     assert_eq!((seen.completed, seen.cancelled), (1, 0), "asked once");
     let page = Page::of(served.atp.admin).await;

@@ -16,6 +16,8 @@ pub struct Metrics {
     connected: IntGauge,
     current: IntGauge,
     applies: IntCounterVec,
+    registered: IntGauge,
+    unregistered: IntCounter,
     /// Generations data planes said they serve.
     pub acks: IntCounter,
     /// Generations data planes refused.
@@ -75,6 +77,14 @@ impl Metrics {
                 ),
                 &["outcome"],
             )?,
+            registered: gauge(
+                "atp_controlplane_registered_endpoints",
+                "Endpoints where adapters stand, each as often as a data plane said it.",
+            )?,
+            unregistered: counter(
+                "atp_controlplane_registrations_dropped_total",
+                "Endpoints that data planes said and that found no room.",
+            )?,
             acks: counter("atp_controlplane_acks_total", "Generations that data planes said they serve.")?,
             rejections: counter(
                 "atp_controlplane_rejections_total",
@@ -107,6 +117,9 @@ impl Metrics {
         for kind in Kind::ALL {
             self.resources.with_label_values(&[kind.as_str()]).set(whole(state.stored.of(kind).count()));
         }
+        let (registered, dropped) = planes.registered();
+        self.registered.set(whole(registered));
+        self.unregistered.inc_by(dropped.saturating_sub(self.unregistered.get()));
         let (planes, _) = planes.all();
         let connected = planes.iter().filter(|(_, plane)| plane.stream.is_some());
         let current = connected.clone().filter(|(_, plane)| plane.held == Some(state.published.held()));
@@ -123,6 +136,8 @@ impl Metrics {
         self.registry.register(Box::new(self.connected.clone()))?;
         self.registry.register(Box::new(self.current.clone()))?;
         self.registry.register(Box::new(self.applies.clone()))?;
+        self.registry.register(Box::new(self.registered.clone()))?;
+        self.registry.register(Box::new(self.unregistered.clone()))?;
         self.registry.register(Box::new(self.acks.clone()))?;
         self.registry.register(Box::new(self.rejections.clone()))?;
         self.registry.register(Box::new(self.unauthenticated.clone()))?;

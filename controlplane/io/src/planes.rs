@@ -6,21 +6,26 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use controlplane_core::fleet::{CONNECTED_MAX, Fleet, Plane, StreamId, Welcome};
+use controlplane_core::registry::Registry;
+use proto_core::sync::places::Unfit;
 use proto_core::sync::{Held, QUESTIONS_MAX};
 use proto_core::units::Moment;
-use proto_core::wire::atp::control::v1::Reject;
-use tokio::sync::{mpsc, oneshot};
+use proto_core::wire::atp::control::v1::{Places, Reject};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Shared by the Sync streams and the operators' API.
 #[derive(Debug)]
 pub struct Planes {
     inner: Mutex<Inner>,
     origin: Instant,
+    /// Counts lists of places.
+    places: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     fleet: Fleet,
+    registry: Registry,
     /// One for each connected stream. A link that is dropped ends its stream.
     links: BTreeMap<StreamId, mpsc::Sender<Ask>>,
     stream_last: u64,
@@ -50,7 +55,7 @@ pub struct Full;
 
 impl Default for Planes {
     fn default() -> Planes {
-        Planes { inner: Mutex::default(), origin: Instant::now() }
+        Planes { inner: Mutex::default(), origin: Instant::now(), places: watch::Sender::default() }
     }
 }
 
@@ -95,6 +100,17 @@ impl Planes {
         Some((name.to_owned(), inner.links.get(&plane.stream?)?.clone()))
     }
 
+    /// Places where adapters stand, and how many found no room.
+    pub fn registered(&self) -> (usize, u64) {
+        let (inner, now) = (self.lock(), self.now());
+        (inner.registry.count(now), inner.registry.dropped())
+    }
+
+    /// Changes with every list of places.
+    pub fn places(&self) -> watch::Receiver<u64> {
+        self.places.subscribe()
+    }
+
     fn now(&self) -> Moment {
         Moment(u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
@@ -109,6 +125,22 @@ impl Seat<'_> {
     /// What the data plane said of itself.
     pub fn on_state(&self, held: Option<Held>, rejects: &[Reject]) {
         self.planes.lock().fleet.on_state(&self.node, self.stream, held, rejects);
+    }
+
+    /// Adapters said to it that they stand there. An earlier stream of the same node has no say any more.
+    pub fn on_places(&self, list: Places) -> Result<(), Unfit> {
+        let mut inner = self.planes.lock();
+        if inner.links.contains_key(&self.stream) {
+            inner.registry.on_list(&self.node, list, self.planes.now())?;
+            self.planes.places.send_modify(|count| *count += 1);
+        }
+        Ok(())
+    }
+
+    /// Where adapters stand, as the other data planes said.
+    pub fn others(&self) -> Places {
+        let (inner, begun) = (self.planes.lock(), Moment(0));
+        inner.registry.others(&self.node, begun, self.planes.now())
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use controlplane_core::registry::SETTLES_AFTER;
 use proto_core::sync::{Event, Publisher, QUESTIONS_MAX, SET_BYTES_MAX, Violation};
 use proto_core::wire::atp::control::v1::{SyncRequest, SyncResponse};
 use proto_rpc::control::sync_server;
@@ -95,6 +96,30 @@ struct Pushing<'a> {
     _room: SemaphorePermit<'a>,
 }
 
+/// When this data plane is told where adapters stand.
+struct Places {
+    changes: watch::Receiver<u64>,
+    due: Option<Instant>,
+    /// Lists that came together are told as one.
+    not_before: Option<Instant>,
+}
+
+impl Places {
+    fn on_change(&mut self) {
+        let now = Instant::now();
+        let soon = self.not_before.map_or(now, |not_before| not_before.max(now));
+        self.due = Some(self.due.map_or(soon, |due| due.min(soon)));
+    }
+
+    fn tell(&mut self, seat: &Seat<'_>) -> proto_core::wire::atp::control::v1::Places {
+        let (now, list) = (Instant::now(), seat.others());
+        self.not_before = Some(now + PLACES_EVERY);
+        // One that is not whole takes nothing out; the one after it does.
+        self.due = (!list.is_whole).then_some(now + SETTLES_AFTER);
+        list
+    }
+}
+
 /// Why a stream ended.
 enum End {
     /// The data plane ended it.
@@ -158,9 +183,12 @@ impl Conversation<'_> {
         let shared = self.shared;
         let mut asked: BTreeMap<u64, Ask> = BTreeMap::new();
         let mut pushing: Option<Pushing<'_>> = None;
+        let mut places =
+            Places { changes: shared.planes.places(), due: Some(Instant::now()), not_before: None };
         loop {
-            while let Some(question) = self.publisher.poll_question() {
-                if let Err(end) = self.send(question).await {
+            while let Some(message) = self.publisher.poll_question().or_else(|| self.publisher.poll_places())
+            {
+                if let Err(end) = self.send(message).await {
                     return end;
                 }
             }
@@ -182,6 +210,8 @@ impl Conversation<'_> {
                     }
                     Err(_) => return End::Stopping,
                 },
+                Ok(()) = places.changes.changed() => places.on_change(),
+                () = due(places.due) => self.publisher.on_others(places.tell(seat)),
                 ask = asks.recv() => match ask {
                     Some(ask) => self.on_ask(ask, &mut asked),
                     None => return End::Refused(Status::aborted(REPLACED)),
@@ -234,6 +264,7 @@ impl Conversation<'_> {
                     let _ = ask.answer.send(json);
                 }
             }
+            Event::Places(list) => seat.on_places(list)?,
             Event::Hello | Event::Stale => {}
         }
         seat.on_state(self.publisher.held(), self.publisher.rejects());
@@ -302,6 +333,10 @@ const OUTBOUND_MAX: usize = 1 + QUESTIONS_MAX;
 /// taken it, so without this a thousand data planes that come back together would cost a thousand copies.
 /// Room for four of the largest sets, or for a thousand of 256 KiB.
 const PUSHING_BYTES_MAX: usize = 4 * SET_BYTES_MAX;
+
+/// Between two lists of places to one data plane: a thousand data planes with a thousand places each are a
+/// hundred megabytes for each round.
+const PLACES_EVERY: Duration = Duration::from_millis(500);
 
 /// For the first message of a stream. A data plane may first finish building a set of its earlier connection.
 const HELLO_MAX: Duration = Duration::from_secs(30);

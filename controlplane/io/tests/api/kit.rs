@@ -104,10 +104,21 @@ impl ControlPlane {
     }
 
     pub async fn data_plane(&self, node: &str, held: Option<&control::Push>) -> DataPlane {
+        self.saying(hello(node, held)).await
+    }
+
+    /// One that takes places.
+    pub async fn taking_places(&self, node: &str) -> DataPlane {
+        let (node, version) = (node.into(), "9.9.9".into());
+        let hello = control::Hello { node, version, takes_places: true, ..control::Hello::default() };
+        self.saying(request(control::sync_request::Message::Hello(hello))).await
+    }
+
+    async fn saying(&self, hello: control::SyncRequest) -> DataPlane {
         let bearer = Bearer::of(&self.handle.dataplane_token_path);
         let mut client = SyncClient::with_interceptor(self.channel().await, bearer);
         let (say, said) = mpsc::channel(16);
-        say.send(hello(node, held)).await.expect("room");
+        say.send(hello).await.expect("room");
         let told = client.sync(ReceiverStream::new(said)).await.expect("the stream opens").into_inner();
         DataPlane { say, told }
     }
@@ -127,6 +138,7 @@ fn hello(node: &str, held: Option<&control::Push>) -> control::SyncRequest {
         version: "9.9.9".into(),
         held: held.and_then(|push| push.generation),
         held_hash: held.map(|push| push.hash.clone()).unwrap_or_default(),
+        takes_places: false,
     }))
 }
 
@@ -150,6 +162,27 @@ impl DataPlane {
             Ok(Some(control::sync_response::Message::Push(push))) => push,
             other => panic!("not a push: {other:?}"),
         }
+    }
+
+    /// The next places, as adapters and endpoints; what else is told meanwhile is not looked at.
+    pub async fn places(&mut self) -> Vec<(String, String)> {
+        loop {
+            let message = self.next().await.expect("the stream is open").expect("a message");
+            if let control::sync_response::Message::Places(list) = message {
+                assert!(list.places.iter().all(|place| (1..=60_000).contains(&place.left_ms)), "{list:?}");
+                return list.places.into_iter().map(|place| (place.adapter, place.endpoint)).collect();
+            }
+        }
+    }
+
+    pub async fn stands(&self, places: &[(&str, &str)]) {
+        let place = |&(adapter, endpoint): &(&str, &str)| control::Place {
+            adapter: adapter.into(),
+            endpoint: endpoint.into(),
+            left_ms: 60_000,
+        };
+        let list = control::Places { places: places.iter().map(place).collect(), is_whole: true };
+        self.answer(control::sync_request::Message::Places(list)).await;
     }
 
     pub async fn question(&mut self) -> control::ExplainQuestion {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use proto_core::sync::places::PLACES_MAX;
 use proto_core::wire::atp::admin::v1 as admin;
 use proto_core::wire::atp::control::v1 as control;
 use tonic::Code;
@@ -159,5 +160,58 @@ async fn a_data_plane_that_says_nothing_or_never_answers_a_push_is_dropped() {
     assert_eq!(
         (dropped.code(), dropped.message()),
         (Code::DeadlineExceeded, "a push was not answered within 60 s")
+    );
+}
+
+#[tokio::test]
+async fn where_adapters_stand_is_told_to_every_other_data_plane_that_takes_it() {
+    let plane = control_plane().await;
+    let (mut east, mut west) = (plane.taking_places("east").await, plane.taking_places("west").await);
+    let mut older = plane.data_plane("older", None).await;
+    assert_eq!(
+        (east.places().await, west.places().await),
+        (vec![], vec![]),
+        "told at once, so that they may say"
+    );
+    let (far, near) = (("far", "http://10.0.0.7/v1"), ("near", "http://10.0.0.8/v1"));
+    east.stands(&[far, near]).await;
+    let told = |&(adapter, endpoint): &(&str, &str)| (adapter.to_owned(), endpoint.to_owned());
+    assert_eq!(west.places().await, [far, near].iter().map(told).collect::<Vec<_>>());
+    west.stands(&[near]).await;
+    let heard = loop {
+        let heard = east.places().await;
+        if !heard.is_empty() {
+            break heard;
+        }
+    };
+    assert_eq!(heard, [told(&near)], "and never its own");
+    east.stands(&[]).await;
+    while !west.places().await.is_empty() {}
+    // One that comes later hears of those who stand.
+    assert_eq!(plane.taking_places("north").await.places().await, [told(&near)]);
+    let push = older.push().await;
+    older.ack(&push).await;
+    plane.apply(&[ECHO]).await;
+    assert_eq!(older.push().await.resources.len(), 1, "an older one is told sets and nothing else");
+}
+
+#[tokio::test]
+async fn more_places_than_one_may_say_end_its_stream() {
+    let plane = control_plane().await;
+    let (mut east, mut west) = (plane.taking_places("east").await, plane.taking_places("west").await);
+    let names: Vec<String> = (0..=PLACES_MAX).map(|n| format!("a-{n:03}")).collect();
+    let standing: Vec<(&str, &str)> = names.iter().map(|name| (&**name, "http://10.0.0.7/v1")).collect();
+    west.places().await;
+    east.stands(&standing[1..]).await;
+    assert_eq!(west.places().await.len(), PLACES_MAX);
+    east.stands(&standing).await;
+    let ended = loop {
+        if let Err(ended) = east.next().await {
+            break ended;
+        }
+    };
+    assert_eq!(
+        (ended.code(), ended.message()),
+        (Code::InvalidArgument, "a list of 257 places is longer than 256")
     );
 }

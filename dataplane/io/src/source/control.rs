@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use proto_core::parse::{Document, resource_json};
+use proto_core::sync::places::{Elsewhere, PLACES_MAX, Place};
 use proto_core::sync::{Action, Candidate, Generation, Held, MESSAGE_BYTES_MAX, Subscriber, Ticket, hash};
 use proto_core::wire::atp::control::v1::{Push, Reject, SyncRequest, SyncResponse};
 use proto_rpc::control::sync_client::SyncClient;
@@ -29,6 +30,7 @@ pub async fn follow(installer: Installer, way: Way) {
         subscriber: Subscriber::new(node.clone(), env!("CARGO_PKG_VERSION").into(), None),
         installer,
         kept,
+        elsewhere: Elsewhere::default(),
     };
     if let Some(held) = follower.serve_kept() {
         follower.subscriber = Subscriber::new(node, env!("CARGO_PKG_VERSION").into(), Some(held));
@@ -102,6 +104,8 @@ struct Follower {
     installer: Installer,
     subscriber: Subscriber,
     kept: Kept,
+    /// Where adapters said to other data planes that they stand.
+    elsewhere: Elsewhere,
 }
 
 struct Stream {
@@ -160,8 +164,20 @@ impl Follower {
 
     /// Until the stream ends; says why.
     async fn run(&mut self, mut stream: Stream) -> String {
+        let mut look = tokio::time::interval(PLACES_EVERY);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let message = match stream.incoming.message().await {
+            let message = tokio::select! {
+                message = stream.incoming.message() => message,
+                _ = look.tick() => {
+                    self.look_at_places();
+                    match self.send_all(&stream.outgoing).await {
+                        Ok(()) => continue,
+                        Err(reason) => return reason,
+                    }
+                }
+            };
+            let message = match message {
                 Ok(Some(message)) => message,
                 Ok(None) => return "it closed the stream".into(),
                 Err(status) => return status.message().to_owned(),
@@ -187,15 +203,49 @@ impl Follower {
                     let json = explain::answer(&self.installer.shared, &question);
                     self.subscriber.explained(question.ticket, Bytes::from(json));
                 }
+                Action::Hear(list) => {
+                    self.elsewhere.on_list(list, clock::now()).map_err(|unfit| unfit.to_string())?;
+                    self.open_places();
+                }
             }
         }
         Ok(())
+    }
+
+    /// Tells which adapters stand where, as far as they said so here.
+    fn look_at_places(&mut self) {
+        let Some(served) = self.installer.shared.tables.peek() else { return };
+        let now = clock::now();
+        let mut standing = Vec::new();
+        for upstream in &served.upstreams {
+            let places = upstream.dialled().into_iter().flat_map(|dialled| dialled.standing(now));
+            standing.extend(places.map(|(endpoint, until)| {
+                let adapter = upstream.name.as_str().to_owned();
+                Place { adapter, endpoint: endpoint.url(), until }
+            }));
+        }
+        let shared = &self.installer.shared;
+        shared.registry.on_untold(standing.len().saturating_sub(PLACES_MAX));
+        self.subscriber.on_standing(now, standing);
+    }
+
+    /// Requests go where other data planes were told that adapters stand: only to places that the set served
+    /// here allows.
+    fn open_places(&self) {
+        let Some(served) = self.installer.shared.tables.peek() else { return };
+        for upstream in &served.upstreams {
+            if let Some(dialled) = upstream.dialled() {
+                dialled.hear(|endpoint| self.elsewhere.until(upstream.name.as_str(), &endpoint.url()));
+            }
+        }
     }
 
     async fn build(&mut self, candidate: Candidate) {
         let Candidate { ticket, generation, hash, resources } = candidate;
         match self.install(generation, &resources) {
             Ok(()) => {
+                // It may allow places that were told before it came.
+                self.open_places();
                 self.subscriber.accepted(ticket);
                 self.keep(ticket, generation, hash, resources).await;
             }
@@ -285,6 +335,8 @@ const RETRY_LAST: Duration = Duration::from_secs(5);
 const CONNECT_WAIT: Duration = Duration::from_secs(5);
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_WAIT: Duration = Duration::from_secs(10);
+/// An adapter that registers is told to the others so much later at most; what is looked at are a few words.
+const PLACES_EVERY: Duration = Duration::from_millis(250);
 /// A set of a few thousand resources in one flight.
 const WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// Acks and answers under way; the machine keeps at most a few.

@@ -35,6 +35,8 @@ pub fn of_sessions(page: &mut Page, shared: &Shared, tallies: &[&WorkerTally]) {
     for (event, count) in shared.registry.events() {
         page.value(name, &[("event", event)], count as f64);
     }
+    let what = "Registered endpoints that the control plane is not told of, for there are too many.";
+    page.gauge("atp_adapter_endpoints_untold", what, shared.registry.untold() as f64);
     let what = "Times an adapter said how it is.";
     page.counter("adapter_health_updates_total", what, shared.registry.health());
     // The ends first, as with connections.

@@ -28,6 +28,8 @@ struct Place {
     openai: OpenAi,
     /// A [`Moment`] up to which it is asked; 0: it is not.
     until: AtomicU64,
+    /// The same, on the word of another data plane.
+    elsewhere: AtomicU64,
     /// Taken by those who come, renew or go, never by a request.
     holder: Mutex<Option<Holder>>,
 }
@@ -58,8 +60,8 @@ impl Dialled {
     ) -> Result<Dialled, Unusable> {
         let place = |endpoint: &Endpoint| {
             let openai = OpenAi::build(endpoint, auth, files, ways)?;
-            let (until, holder) = (AtomicU64::new(0), Mutex::new(None));
-            Ok(Place { endpoint: endpoint.clone(), openai, until, holder })
+            let (until, elsewhere, holder) = (AtomicU64::new(0), AtomicU64::new(0), Mutex::new(None));
+            Ok(Place { endpoint: endpoint.clone(), openai, until, elsewhere, holder })
         };
         let places = endpoints.iter().map(place).collect::<Result<_, _>>()?;
         Ok(Dialled { places, lease, next: AtomicUsize::new(0) })
@@ -95,6 +97,25 @@ impl Dialled {
             place.clear(&mut held);
         }
         is_its
+    }
+
+    /// Where those stand that said so here and may be asked, and until when.
+    pub fn standing(&self, now: Moment) -> impl Iterator<Item = (&Endpoint, Moment)> {
+        // Order: relaxed, see `register`.
+        let until = |place: &Place| Moment(place.until.load(Ordering::Relaxed));
+        self.places
+            .iter()
+            .map(move |place| (&place.endpoint, until(place)))
+            .filter(move |(_, until)| *until > now)
+    }
+
+    /// What other data planes were told of each place; a word that was said here stands beside it.
+    pub fn hear(&self, until: impl Fn(&Endpoint) -> Option<Moment>) {
+        for place in &self.places {
+            let until = until(&place.endpoint).map_or(0, |until| until.0);
+            // Order: relaxed, see `register`.
+            place.elsewhere.store(until, Ordering::Relaxed);
+        }
     }
 
     /// Forgets those whose word is too old; how many.
@@ -144,7 +165,8 @@ impl Dialled {
 impl Place {
     fn is_live(&self, now: Moment) -> bool {
         // Order: relaxed, see `register`.
-        self.until.load(Ordering::Relaxed) > now.0
+        let until = self.until.load(Ordering::Relaxed).max(self.elsewhere.load(Ordering::Relaxed));
+        until > now.0
     }
 
     fn clear(&self, held: &mut Option<Holder>) {
@@ -207,6 +229,23 @@ mod tests {
         assert_eq!(dialled.live(clock::now()), 1);
         assert!(dialled.withdraw(&endpoint(2), 2) && !dialled.withdraw(&endpoint(2), 2));
         assert_eq!(dialled.live(clock::now()), 0);
+    }
+
+    #[test]
+    fn a_place_that_another_data_plane_was_told_of_is_asked_as_long_as_that_one_says() {
+        let dialled = dialled();
+        let now = clock::now();
+        let said = |port: u16, until: Moment| move |at: &Endpoint| (*at == endpoint(port)).then_some(until);
+        dialled.hear(said(2, now + LEASE));
+        assert_eq!((dialled.live(now), dialled.live(now + LEASE)), (1, 0));
+        assert_eq!(dialled.standing(now).count(), 0, "it is not this one's to tell");
+        // Who stands there says it here too, and goes: the other's word still holds.
+        dialled.register(&endpoint(2), 1, true);
+        assert_eq!(dialled.standing(now).map(|(at, _)| at.port).collect::<Vec<_>>(), [2]);
+        assert!(dialled.withdraw(&endpoint(2), 1));
+        assert_eq!(dialled.live(now), 1);
+        dialled.hear(said(3, now + LEASE));
+        assert_eq!(dialled.live(now), 0, "and a place that is not on the list is none");
     }
 
     #[test]

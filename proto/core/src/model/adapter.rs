@@ -328,7 +328,7 @@ pub enum Grade {
     A = 4,
 }
 
-const URL_BYTES_MAX: usize = 2048;
+pub const URL_BYTES_MAX: usize = 2048;
 
 #[cfg(test)]
 mod tests {

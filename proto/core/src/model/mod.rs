@@ -8,7 +8,7 @@ mod tenant;
 
 pub use adapter::{
     Adapter, AdapterKind, Auth, Concurrency, Discovery, EchoSpeed, Endpoint, Grade, Limits, Model,
-    ModelStatus, Over, PERSONAS_DEEP_MAX, Persona, Price, Scheme, SecretRef, TlsFiles,
+    ModelStatus, Over, PERSONAS_DEEP_MAX, Persona, Price, Scheme, SecretRef, TlsFiles, URL_BYTES_MAX,
 };
 pub use route::{CANDIDATES_MAX, Candidate, Fallback, Match, Retry, Route, Strategy, Timeout};
 pub use set::{Set, SetMistake};

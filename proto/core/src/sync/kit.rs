@@ -13,3 +13,9 @@ pub fn set(epoch: u64, number: u64) -> PublishedSet {
     PublishedSet::new(Generation { epoch, number }, vec![body("Route", "a", number)])
         .expect("one small resource")
 }
+
+/// A whole list of one place, with so much left of its lease.
+pub fn places(adapter: &str, left_ms: u32) -> wire::Places {
+    let place = wire::Place { adapter: adapter.into(), endpoint: "http://10.0.0.7:8000/v1".into(), left_ms };
+    wire::Places { places: vec![place], is_whole: true }
+}

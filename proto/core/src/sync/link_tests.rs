@@ -111,7 +111,7 @@ impl World {
             Some(Action::Build(candidate)) => {
                 assert!(self.building.replace(candidate).is_none(), "two candidates are out");
             }
-            Some(Action::Explain(_)) | None => {}
+            Some(Action::Explain(_) | Action::Hear(_)) | None => {}
         }
         if let Some(message) = self.up.take(&mut self.dice, wild)
             && self.publisher.on_message(message).is_err()

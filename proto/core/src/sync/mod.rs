@@ -10,9 +10,12 @@
 //!      | ── hello(node, held) ──────────> |
 //!      | <───────────── push(nonce, set) ─|   only where the newest set is not the one held
 //!      | ── ack(nonce) | nack(nonce) ───> |   then, and only then, the next push
+//!      | <──────── places(of all others) ─|   where adapters registered themselves; at most a few a second
+//!      | ── places(its own) ────────────> |   once it was told some
 //! ```
 
 mod generation;
+pub mod places;
 mod publisher;
 mod set;
 mod subscriber;
@@ -84,6 +87,8 @@ fn about_the_set(reason: String) -> wire::Reject {
 mod kit;
 #[cfg(test)]
 mod link_tests;
+#[cfg(test)]
+mod places_tests;
 #[cfg(test)]
 mod publisher_tests;
 #[cfg(test)]

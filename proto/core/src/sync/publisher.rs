@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::places::{PLACES_MAX, Unfit, check as check_places};
 use super::{
     ANSWER_BYTES_MAX, Generation, Held, NODE_BYTES_MAX, PublishedSet, QUESTIONS_MAX, SetHash, bounded, wire,
 };
@@ -40,12 +41,15 @@ pub struct Publisher {
     /// Sent and owed an answer.
     asked: BTreeSet<u64>,
     question_last: u64,
+    /// The newest only, not sent yet.
+    places: Option<wire::Places>,
 }
 
 #[derive(Debug)]
 struct Peer {
     node: String,
     version: String,
+    takes_places: bool,
 }
 
 #[derive(Debug)]
@@ -71,6 +75,8 @@ pub enum Event {
     Refused(Generation),
     /// The answer to the question of this id.
     Explained { id: u64, json: Bytes },
+    /// Where adapters said to it that they stand: all of them.
+    Places(wire::Places),
     /// An answer to something no longer asked: no change.
     Stale,
 }
@@ -78,7 +84,7 @@ pub enum Event {
 /// The data plane broke the protocol: the stream ends with this reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
-    #[error("the message is empty; this control plane knows hello, ack, nack and explained")]
+    #[error("the message is empty; this control plane knows hello, ack, nack, explained and places")]
     Empty,
     #[error("the first message of a stream is hello")]
     HelloMissing,
@@ -94,6 +100,8 @@ pub enum Violation {
     GenerationDiffers(u64),
     #[error("an explain answer has {0} bytes, more than {ANSWER_BYTES_MAX}")]
     AnswerTooLong(usize),
+    #[error(transparent)]
+    Places(#[from] Unfit),
 }
 
 /// A data plane owes too many answers to be asked another question.
@@ -108,6 +116,7 @@ impl Publisher {
             Request::Ack(ack) => self.on_ack(ack),
             Request::Nack(nack) => self.on_nack(nack),
             Request::Explained(answer) => self.on_explained(answer),
+            Request::Places(list) => self.on_places(list),
         }
     }
 
@@ -129,7 +138,8 @@ impl Publisher {
             }
             (None, _) => return Err(Violation::HelloHeld),
         };
-        self.peer = Some(Peer { node: hello.node, version: hello.version });
+        let takes_places = hello.takes_places;
+        self.peer = Some(Peer { node: hello.node, version: hello.version, takes_places });
         Ok(Event::Hello)
     }
 
@@ -165,6 +175,28 @@ impl Publisher {
             return Ok(Event::Stale);
         }
         Ok(Event::Explained { id: answer.id, json: answer.json })
+    }
+
+    pub fn on_places(&mut self, list: wire::Places) -> Result<Event, Violation> {
+        if self.peer.is_none() {
+            return Err(Violation::HelloMissing);
+        }
+        check_places(&list, PLACES_MAX)?;
+        Ok(Event::Places(list))
+    }
+
+    /// Where adapters stand, as the other data planes said.
+    pub fn on_others(&mut self, list: wire::Places) {
+        self.places = Some(list);
+    }
+
+    /// The places to tell, or `None` until there is a newer list, and always to a data plane that knows of
+    /// none.
+    pub fn poll_places(&mut self) -> Option<wire::SyncResponse> {
+        if !self.peer.as_ref()?.takes_places {
+            return None;
+        }
+        Some(wire::SyncResponse { message: Some(Response::Places(self.places.take()?)) })
     }
 
     /// Asks how a request would be routed; the answer is an [`Event::Explained`] with the id returned.

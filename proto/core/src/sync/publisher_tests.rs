@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use super::kit::{body, set};
+use super::kit::{body, places, set};
 use super::publisher::*;
 use super::*;
 use wire::sync_request::Message as Request;
@@ -19,6 +19,7 @@ fn hello(held: Option<Held>) -> wire::SyncRequest {
         version: "0.1.0".into(),
         held: held.map(|held| held.generation.into()),
         held_hash: held.map(|held| held.hash.to_vec().into()).unwrap_or_default(),
+        takes_places: false,
     }))
 }
 
@@ -49,6 +50,7 @@ fn polls(publisher: &mut Publisher) -> String {
                 write!(text, " push {}:{}.{}", push.nonce, generation.epoch, generation.number).unwrap();
             }
             Response::Explain(question) => write!(text, " ask {}", question.id).unwrap(),
+            Response::Places(list) => write!(text, " places {}", list.places.len()).unwrap(),
         }
     }
     text
@@ -84,6 +86,7 @@ fn apply(publisher: &mut Publisher, input: &str) -> String {
         "ack 2 never sent" => ack(2, 1, 2),
         "nack 1" => nack(1, 1, 2),
         "answer 1 not asked" => explained(1),
+        "places" => request(Request::Places(places("a", 5))),
         "nothing" => wire::SyncRequest { message: None },
         "older set 1.1" | "newer set 1.3" | "set 2.1 of another epoch" => {
             let (epoch, number) = match input {
@@ -97,6 +100,7 @@ fn apply(publisher: &mut Publisher, input: &str) -> String {
         _ => unreachable!("no such input: {input}"),
     };
     match publisher.on_message(message) {
+        Ok(Event::Places(list)) => format!("places {}", list.places.len()),
         Ok(event) => format!("{event:?}").replace("Generation { epoch: 1, number: 2 }", "1.2"),
         Err(violation) => format!("{violation:?}"),
     }
@@ -111,6 +115,7 @@ fn every_state_answers_every_input_as_the_table_says() {
         "ack 2 never sent",
         "nack 1",
         "answer 1 not asked",
+        "places",
         "nothing",
         "older set 1.1",
         "newer set 1.3",
@@ -137,6 +142,7 @@ Awaiting + ack 1 of another → HelloMissing
 Awaiting + ack 2 never sent → HelloMissing
 Awaiting + nack 1 → HelloMissing
 Awaiting + answer 1 not asked → HelloMissing
+Awaiting + places → HelloMissing
 Awaiting + nothing → Empty
 Awaiting + older set 1.1 → taken
 Awaiting + newer set 1.3 → taken
@@ -147,6 +153,7 @@ Empty + ack 1 of another → NonceUnknown(1)
 Empty + ack 2 never sent → NonceUnknown(2)
 Empty + nack 1 → NonceUnknown(1)
 Empty + answer 1 not asked → Stale
+Empty + places → places 1
 Empty + nothing → Empty
 Empty + older set 1.1 → taken; push 1:1.1
 Empty + newer set 1.3 → taken; push 1:1.3
@@ -157,6 +164,7 @@ Outstanding + ack 1 of another → GenerationDiffers(1); push 2:1.2
 Outstanding + ack 2 never sent → NonceUnknown(2)
 Outstanding + nack 1 → Refused(1.2)
 Outstanding + answer 1 not asked → Stale
+Outstanding + places → places 1
 Outstanding + nothing → Empty
 Outstanding + older set 1.1 → taken
 Outstanding + newer set 1.3 → taken
@@ -167,6 +175,7 @@ Current + ack 1 of another → Stale; current
 Current + ack 2 never sent → NonceUnknown(2); current
 Current + nack 1 → Stale; current
 Current + answer 1 not asked → Stale; current
+Current + places → places 1; current
 Current + nothing → Empty; current
 Current + older set 1.1 → taken; current
 Current + newer set 1.3 → taken; push 2:1.3
@@ -177,6 +186,7 @@ Refused + ack 1 of another → Stale
 Refused + ack 2 never sent → NonceUnknown(2)
 Refused + nack 1 → Stale
 Refused + answer 1 not asked → Stale
+Refused + places → places 1
 Refused + nothing → Empty
 Refused + older set 1.1 → taken
 Refused + newer set 1.3 → taken; push 2:1.3

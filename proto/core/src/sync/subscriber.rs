@@ -17,8 +17,10 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::places::{Place, REGISTERED_MAX, Telling, Unfit, check as check_places};
 use super::set::check_bounds;
 use super::{ANSWER_BYTES_MAX, Generation, Held, QUESTIONS_MAX, SetHash, about_the_set, bounded, hash, wire};
+use crate::units::Moment;
 use wire::sync_request::Message as Request;
 use wire::sync_response::Message as Response;
 
@@ -43,6 +45,13 @@ pub struct Subscriber {
     answers: VecDeque<wire::ExplainAnswer>,
     /// At most [`QUESTIONS_MAX`].
     questions: VecDeque<Question>,
+    /// It was told places on this connection, so the other end knows what they are.
+    takes_places: bool,
+    telling: Telling,
+    /// The newest only, to be sent.
+    own_places: Option<wire::Places>,
+    /// The newest only, to be heard of.
+    other_places: Option<wire::Places>,
 }
 
 /// What the shell does next.
@@ -56,6 +65,8 @@ pub enum Action {
     Build(Candidate),
     /// Answer it from the tables served, with [`Subscriber::explained`].
     Explain(Question),
+    /// Adapters may be asked there, since other data planes were told so.
+    Hear(wire::Places),
 }
 
 /// A set whose hash, bounds and order were checked. What its resources mean was not.
@@ -89,12 +100,14 @@ pub struct Ticket {
 pub enum Unexpected {
     #[error("a message came while there was no connection")]
     NotConnected,
-    #[error("the message is empty; this data plane knows push and explain")]
+    #[error("the message is empty; this data plane knows push, explain and places")]
     Empty,
     #[error("a push has no nonce (numbers start from 1)")]
     NonceMissing,
     #[error("push {0} names no generation")]
     GenerationMissing(u64),
+    #[error(transparent)]
+    Places(#[from] Unfit),
 }
 
 #[derive(Debug)]
@@ -126,6 +139,10 @@ impl Subscriber {
             verdict: None,
             answers: VecDeque::new(),
             questions: VecDeque::new(),
+            takes_places: false,
+            telling: Telling::default(),
+            own_places: None,
+            other_places: None,
         }
     }
 
@@ -146,12 +163,17 @@ impl Subscriber {
         self.verdict = None;
         self.answers.clear();
         self.questions.clear();
+        self.takes_places = false;
+        self.telling = Telling::default();
+        self.own_places = None;
+        self.other_places = None;
     }
 
     pub fn on_message(&mut self, message: wire::SyncResponse) -> Result<(), Unexpected> {
         match message.message.ok_or(Unexpected::Empty)? {
             Response::Push(push) => self.on_push(push),
             Response::Explain(question) => self.on_question(question),
+            Response::Places(list) => self.on_places(list),
         }
     }
 
@@ -190,6 +212,27 @@ impl Subscriber {
         let wire::ExplainQuestion { id: _, model, task_type, tenant } = question;
         self.questions.push_back(Question { ticket, model, task_type, tenant });
         Ok(())
+    }
+
+    pub fn on_places(&mut self, list: wire::Places) -> Result<(), Unexpected> {
+        if !self.is_connected {
+            return Err(Unexpected::NotConnected);
+        }
+        check_places(&list, REGISTERED_MAX)?;
+        self.takes_places = true;
+        self.other_places = Some(list);
+        Ok(())
+    }
+
+    /// Adapters said to this data plane that they stand there, and may be asked. To be said again and again:
+    /// what is worth telling is sent.
+    pub fn on_standing(&mut self, now: Moment, standing: Vec<Place>) {
+        if self.is_connected
+            && self.takes_places
+            && let Some(list) = self.telling.due(now, standing)
+        {
+            self.own_places = Some(list);
+        }
     }
 
     /// The candidate is served. It is held from now on, whatever became of its connection.
@@ -239,6 +282,12 @@ impl Subscriber {
         }
         if let Some(answer) = self.answers.pop_front() {
             return Some(send(Request::Explained(answer)));
+        }
+        if let Some(list) = self.own_places.take() {
+            return Some(send(Request::Places(list)));
+        }
+        if let Some(list) = self.other_places.take() {
+            return Some(Action::Hear(list));
         }
         self.questions.pop_front().map(Action::Explain)
     }
@@ -293,6 +342,7 @@ impl Subscriber {
             version: self.version.clone(),
             held: self.held.map(|held| held.generation.into()),
             held_hash: self.held.map(|held| Bytes::copy_from_slice(&held.hash)).unwrap_or_default(),
+            takes_places: true,
         }
     }
 

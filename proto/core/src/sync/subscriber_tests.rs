@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::kit::{body, set};
+use super::kit::{body, places, set};
 use super::subscriber::*;
 use super::*;
 use wire::sync_request::Message as Request;
@@ -36,6 +36,7 @@ fn polls(subscriber: &mut Subscriber) -> (String, Option<Candidate>) {
                 taken = Some(candidate);
             }
             Action::Explain(question) => write!(text, " explain {}", question.model).unwrap(),
+            Action::Hear(list) => write!(text, " hear {}", list.places.len()).unwrap(),
             Action::Send(message) => match message.message.expect("never empty") {
                 Request::Hello(hello) => {
                     let held = hello.held.map_or("nothing".into(), |held| generation(Some(held)));
@@ -48,6 +49,7 @@ fn polls(subscriber: &mut Subscriber) -> (String, Option<Candidate>) {
                     write!(text, " nack {}:{}", nack.nonce, generation(nack.generation)).unwrap();
                 }
                 Request::Explained(answer) => write!(text, " answer {}", answer.id).unwrap(),
+                Request::Places(list) => write!(text, " places {}", list.places.len()).unwrap(),
             },
         }
     }
@@ -121,6 +123,7 @@ fn apply(subscriber: &mut Subscriber, ticket: Option<Ticket>, input: &str) -> St
             response(Response::Push(wire::Push { generation: None, ..push(2, 1, 4) }))
         }
         "question" => response(Response::Explain(question(7))),
+        "places" => response(Response::Places(places("a", 5))),
         "nothing" => wire::SyncResponse { message: None },
         _ => unreachable!("no such input: {input}"),
     };
@@ -146,6 +149,7 @@ fn every_state_answers_every_input_as_the_table_says() {
         "push 0",
         "push 2 of no generation",
         "question",
+        "places",
         "nothing",
     ];
     let mut table = String::new();
@@ -177,6 +181,7 @@ Away + push 2 with a wrong hash → NotConnected; holds 1.2
 Away + push 0 → NotConnected; holds 1.2
 Away + push 2 of no generation → NotConnected; holds 1.2
 Away + question → NotConnected; holds 1.2
+Away + places → NotConnected; holds 1.2
 Away + nothing → Empty; holds 1.2
 Empty + connected → done; hello nothing; holds nothing
 Empty + disconnected → done; holds nothing
@@ -191,6 +196,7 @@ Empty + push 2 with a wrong hash → taken; nack 2:1.4; holds nothing
 Empty + push 0 → NonceMissing; holds nothing
 Empty + push 2 of no generation → GenerationMissing(2); holds nothing
 Empty + question → taken; explain auto; holds nothing
+Empty + places → taken; hear 1; holds nothing
 Empty + nothing → Empty; holds nothing
 Idle + connected → done; hello 1.2; holds 1.2
 Idle + disconnected → done; holds 1.2
@@ -205,6 +211,7 @@ Idle + push 2 with a wrong hash → taken; nack 2:1.4; holds 1.2
 Idle + push 0 → NonceMissing; holds 1.2
 Idle + push 2 of no generation → GenerationMissing(2); holds 1.2
 Idle + question → taken; explain auto; holds 1.2
+Idle + places → taken; hear 1; holds 1.2
 Idle + nothing → Empty; holds 1.2
 Waiting + connected → done; hello 1.2; holds 1.2
 Waiting + disconnected → done; holds 1.2
@@ -219,6 +226,7 @@ Waiting + push 2 with a wrong hash → taken; nack 2:1.4; holds 1.2
 Waiting + push 0 → NonceMissing; build 1.3; holds 1.2
 Waiting + push 2 of no generation → GenerationMissing(2); build 1.3; holds 1.2
 Waiting + question → taken; build 1.3 explain auto; holds 1.2
+Waiting + places → taken; build 1.3 hear 1; holds 1.2
 Waiting + nothing → Empty; build 1.3; holds 1.2
 Building + connected → done; holds 1.2
 Building + disconnected → done; holds 1.2
@@ -233,6 +241,7 @@ Building + push 2 with a wrong hash → taken; nack 2:1.4; holds 1.2
 Building + push 0 → NonceMissing; holds 1.2
 Building + push 2 of no generation → GenerationMissing(2); holds 1.2
 Building + question → taken; explain auto; holds 1.2
+Building + places → taken; hear 1; holds 1.2
 Building + nothing → Empty; holds 1.2
 Orphan + connected → done; holds 1.2
 Orphan + disconnected → done; holds 1.2
@@ -247,6 +256,7 @@ Orphan + push 2 with a wrong hash → NotConnected; holds 1.2
 Orphan + push 0 → NotConnected; holds 1.2
 Orphan + push 2 of no generation → NotConnected; holds 1.2
 Orphan + question → NotConnected; holds 1.2
+Orphan + places → NotConnected; holds 1.2
 Orphan + nothing → Empty; holds 1.2
 ";
 

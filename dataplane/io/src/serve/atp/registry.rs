@@ -39,6 +39,7 @@ pub struct Counts {
     last_id: AtomicU64,
     events: [AtomicU64; EVENTS.len()],
     health: AtomicU64,
+    untold: AtomicU64,
 }
 
 /// Of the counts.
@@ -213,6 +214,18 @@ impl Counts {
     pub fn events(&self) -> impl Iterator<Item = (&'static str, u64)> {
         // Order: relaxed, a count for people.
         EVENTS.into_iter().zip(&self.events).map(|(event, count)| (event, count.load(Ordering::Relaxed)))
+    }
+
+    /// Places that stand now and that the control plane is not told of, for there are too many.
+    pub fn on_untold(&self, count: usize) {
+        // Order: relaxed, a count for people.
+        self.untold.store(u64::try_from(count).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// As last said by [`Counts::on_untold`].
+    pub fn untold(&self) -> u64 {
+        // Order: relaxed, a count for people.
+        self.untold.load(Ordering::Relaxed)
     }
 
     /// Health frames.
