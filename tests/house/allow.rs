@@ -70,7 +70,15 @@ pub const ROOMS: &[Room] = &[
     Room {
         name: "dataplane-state",
         inside: &["dataplane-core", "proto-core"],
-        outside: &["arc-swap", "crossbeam-queue", "crossbeam-utils", "foldhash", "hashbrown", "loom"],
+        outside: &[
+            "arc-swap",
+            "atomic-waker",
+            "crossbeam-queue",
+            "crossbeam-utils",
+            "foldhash",
+            "hashbrown",
+            "loom",
+        ],
         build: &[],
         dev: &[],
     },
@@ -305,6 +313,10 @@ pub const ROOMS: &[Room] = &[
 pub const REASONS: &[(&str, &str)] = &[
     ("arc-swap", "the one snapshot cell: readers never wait and never see half a set"),
     ("arrayvec", "plans and lists of bounded length live on the stack"),
+    (
+        "atomic-waker",
+        "the waker of whoever waits at a pipe, changed and woken from any thread without a lock",
+    ),
     ("axum", "routes of the admin listeners; never on the path of a request"),
     ("base64", "keys of WebSocket handshakes as a stranger on the network makes them"),
     ("bytes", "bodies are shared pieces, never copied"),

@@ -5,8 +5,8 @@
 //! the cell by loom here (`tests/models`). What a worker can keep to itself is kept per worker ([`tally`]);
 //! shared is only what a limit or a balance needs: [`permits`] of an upstream, [`window`]s of tenants and
 //! sessions and their budgets ([`pace`]), how [`often`] callers ask, [`endpoint`] and [`balance`]; and what
-//! was [`learned`]. [`wake`] is how the owner of a queue hears of room. [`registry`] makes cells outlive
-//! snapshots.
+//! was [`learned`]. [`wake`] is how the owner of a queue hears of room, a [`pipe`] brings one task what
+//! another has for it. [`registry`] makes cells outlive snapshots.
 
 pub mod balance;
 pub mod count;
@@ -17,6 +17,7 @@ pub mod ledger;
 pub mod often;
 pub mod pace;
 pub mod permits;
+pub mod pipe;
 pub mod registry;
 pub mod sync;
 pub mod tables;

@@ -10,5 +10,6 @@ mod learned;
 mod often;
 mod pace;
 mod permits;
+mod pipe;
 mod queue;
 mod window;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use dataplane_core::admit::pressure::Level;
 use dataplane_state::ledger::Debt;
+use dataplane_state::pipe::NoPlace;
 use dataplane_state::window::Window as Counted;
 use proto_core::frame::{Code, Encoding, FlagSet, Frame, Malformed, Text, Window};
 use proto_core::session::{Ended, Event, Refusal, ResumeOpening, Session, Settings, StreamKey};
@@ -213,8 +214,8 @@ impl Conversation {
         while let Some(joined) = &mut *link {
             let place = match joined.out.try_reserve() {
                 Ok(place) => place,
-                Err(mpsc::error::TrySendError::Full(())) => return true,
-                Err(mpsc::error::TrySendError::Closed(())) => break,
+                Err(NoPlace::Full) => return true,
+                Err(NoPlace::Closed) => break,
             };
             let Some(mut frame) = self.machine.poll_frame(clock::now()) else { return false };
             if self.worker.ledger.level() > Level::Green {

@@ -1,6 +1,7 @@
 //! A session over HTTP/2: `POST /atp/v1/session`, both bodies at once; each frame behind its length, in the
 //! encoding that the content type names.
 
+use dataplane_state::pipe;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use super::conversation;
 use super::cutter::{Begun, Cutter};
 use super::link::{Inbound, Out, branch};
 use super::opening::Caller;
-use super::{pipe, told};
+use super::told;
 use crate::serve::Peer;
 use crate::serve::answer::AnswerBody;
 use crate::serve::arriving::Arriving;

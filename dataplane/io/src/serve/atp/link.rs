@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dataplane_state::ledger::Ledger;
+use dataplane_state::pipe::{self, NoPlace, pipe};
 use proto_core::frame::{Encoding, Frame, Malformed};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
-use super::pipe::{self, pipe};
 use crate::serve::unsent::{Share, Unsent};
 
 /// A session's end of a connection. Dropping it tells the connection that the session needs it no more.
@@ -108,13 +108,16 @@ impl Place<'_> {
 
 impl Out {
     /// A place, where there is one now.
-    pub fn try_reserve(&mut self) -> Result<Place<'_>, TrySendError<()>> {
+    pub fn try_reserve(&mut self) -> Result<Place<'_>, NoPlace> {
         match self {
             Out::Own(Own { to, unsent, ledger }) => {
                 let place = to.try_reserve()?;
                 Ok(Place::Own { place, unsent: unsent.as_ref(), ledger })
             }
-            Out::Shared(to) => to.try_reserve().map(Place::Shared),
+            Out::Shared(to) => to.try_reserve().map(Place::Shared).map_err(|error| match error {
+                TrySendError::Full(()) => NoPlace::Full,
+                TrySendError::Closed(()) => NoPlace::Closed,
+            }),
         }
     }
 

@@ -21,7 +21,6 @@ pub mod link;
 mod opening;
 pub(in crate::serve) mod outbox;
 mod patient;
-mod pipe;
 pub mod registry;
 mod seats;
 mod strand;

@@ -7,11 +7,11 @@ use std::task::{Context, Poll, ready};
 use bytes::BytesMut;
 use dataplane_core::fault::{Fault, Kind};
 use dataplane_state::ledger::Ledger;
+use dataplane_state::pipe::{self, pipe};
 use http_body::Frame;
 use proto_core::session::prefixed;
 
 use super::link::{OUTBOUND_MAX, Out, Owed, Own};
-use super::pipe::{self, pipe};
 use crate::relay::Cut;
 use crate::serve::unsent::{Parcel, Share, Unsent};
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dataplane_core::dialect::mcp::socket as mcp;
 use dataplane_core::fault::{Fault, Kind};
+use dataplane_state::pipe;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use http::header::{
@@ -34,7 +35,6 @@ use super::gathered::Gathered;
 use super::link::{Inbound, OUTBOUND_MAX, Out, Outbound, branch};
 use super::opening::Caller;
 use super::patient::Patient;
-use super::pipe;
 use crate::drain::{LAST_WORDS, Phase};
 use crate::serve::answer::AnswerBody;
 use crate::serve::headers::X_API_KEY;
@@ -318,7 +318,7 @@ impl Reader {
         let frame = match self.session(&frame.session_id) {
             Some(session) => match session.send(Inbound::Frame(Box::new(frame))).await {
                 Ok(()) => return true,
-                Err(mpsc::error::SendError(Inbound::Frame(frame))) => *frame,
+                Err(Inbound::Frame(frame)) => *frame,
                 Err(_) => return true,
             },
             None => frame,
