@@ -212,3 +212,37 @@ async fn what_begins_with_no_session_is_closed() {
         within("the end", connection.closed()).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_unsaid_on_a_stream_whose_place_another_takes_is_said_there_and_once() {
+    let (folder, mock, authority) = (Folder::new(), mock().await, Authority::new());
+    let model = "m--tokens-500--token-rate-1000";
+    let atp = served(&folder, &authority, &mock.url(), &[model]).await;
+    let (hand, _) = Hand::new(atp.quic().await, &authority, json!({"encodings": ["json"]})).await;
+    // Nobody reads it: it takes 64 KiB, and the rest of some 150 waits behind.
+    let mut first = hand.ask("1", model).await;
+    until("all to be said", async || mock.model(model).completed == 1).await;
+    let mut second = Way::open(&hand.connection).await;
+    second.say(&frame("1", 1, &["ACK"], "ACK", &Value::Null)).await;
+    let rest = async {
+        let mut heard = BTreeMap::new();
+        second.rest(&mut heard).await;
+        heard
+    };
+    let begun = async {
+        let mut heard = BTreeMap::new();
+        while let Some(frame) = first.hear().await {
+            let seq = frame["msg_seq"].as_u64().expect("a number");
+            assert!(heard.insert(seq, frame).is_none(), "{seq} came twice");
+        }
+        heard
+    };
+    let (mut heard, rest) = tokio::join!(begun, rest);
+    assert!(heard.len() > 1 && rest.len() > 1, "{} and {}: both have their part", heard.len(), rest.len());
+    let both = heard.len() + rest.len();
+    heard.extend(rest);
+    assert_eq!(heard.len(), both, "nothing is said on both");
+    assert_eq!(heard.keys().copied().collect::<Vec<_>>(), (1..=both as u64).collect::<Vec<_>>());
+    assert_eq!(text(&heard), words(500));
+    assert_eq!(mock.model(model).requests, 1, "asked for once");
+}
