@@ -46,6 +46,7 @@ CHARTS = {
         "autoscaling": {"tokensInFlight": 2_000_000},
         "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
     },
+    "with a memory": {"memory": {"enabled": True, "storageClass": "fast"}},
     "with as little as can be": {
         "autoscaling": {"enabled": False}, "disruption": {"enabled": False}, "network": {"enabled": False},
     },
@@ -251,6 +252,7 @@ def agree(documents, what):
         claims = [claim["metadata"]["name"] for claim in owner["spec"].get("volumeClaimTemplates", [])]
         _restricted(owner["spec"]["template"]["spec"], claims, what)
         _stops_in_time(owner["spec"]["template"]["spec"], maps, what)
+        _remembers_for_those_who_are_named(owner["spec"]["template"]["spec"], claims, maps, what)
         labels = owner["spec"]["template"]["metadata"]["labels"]
         selected = owner["spec"]["selector"]["matchLabels"]
         assert selected.items() <= labels.items(), f"{what}: {owner['metadata']['name']} selects other pods"
@@ -304,6 +306,24 @@ def _stops_in_time(pod, maps, what):
             limit = int(limit[1]) << {"M": 20, "G": 30}[limit[2]]
             assert settings["limits"]["memory_bytes"] * 2 <= limit, f"{what}: more is held than there is"
             assert container.get("restartPolicy") == "Always" or container in pod["containers"], what
+
+
+def _remembers_for_those_who_are_named(pod, claims, maps, what):
+    """A memory gateway starts beyond loopback, keeps what it has on a volume, and ends before it is killed."""
+    for container in pod["containers"]:
+        arguments = container.get("args", [])
+        if "memory" not in arguments[:1]:
+            continue
+        folder, file = arguments[arguments.index("--tenants") + 1].rsplit("/", 1)
+        mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+        named = {volume["name"]: volume["configMap"]["name"] for volume in pod["volumes"] if "configMap" in volume}
+        documents = list(yaml.safe_load_all(maps[named[mounts[folder]]][file]))
+        assert any(document["kind"] == "Tenant" for document in documents), f"{what}: nobody may use it"
+        env = {one["name"]: one.get("value") for one in container["env"]}
+        assert env["ATP_CLEARTEXT"] == "allowed" and mounts[env["ATP_DATA_DIR"]] in claims, what
+        # Requests under way, then what still reads (GRACE of memory/io/src/app.rs, thrice).
+        needed = container["lifecycle"]["preStop"]["sleep"]["seconds"] + 3 * 35 + LAST_WORDS_S
+        assert pod["terminationGracePeriodSeconds"] >= needed, f"{what}: {needed} s are needed"
 
 
 if __name__ == "__main__":

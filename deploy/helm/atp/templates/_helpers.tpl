@@ -20,6 +20,11 @@ app.kubernetes.io/name: atp-controlplane
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
+{{- define "atp.memory" -}}
+app.kubernetes.io/name: atp-memory
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
 {{- define "atp.podSecurity" -}}
 runAsNonRoot: true
 runAsUser: 65532
