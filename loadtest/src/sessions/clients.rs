@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use memchr::memmem::Finder;
+use memchr::memmem::{self, Finder};
 use rustls::pki_types::ServerName;
 use sdk_rust::{Client, Encoding, Options, Piece, Via, Window};
 use serde_json::{Value, json};
@@ -106,7 +106,8 @@ impl Asking {
         client.finish().await.map_err(|failure| failure.to_string())
     }
 
-    /// Each stream on a kept HTTP/1.1 connection of its own.
+    /// Each stream on a HTTP/1.1 connection of its own, kept for as long as the server keeps it: one that has
+    /// too much to do says `connection: close`.
     pub(crate) async fn http(self) -> Result<(), String> {
         let body = self.body().to_string();
         let authorization =
@@ -124,12 +125,18 @@ impl Asking {
             let (address, config) = (self.address, config.clone());
             asking.spawn(async move {
                 let failed = |error: std::io::Error| format!("{address}: {error}");
-                let stream = TcpStream::connect(address).await.map_err(failed)?;
-                stream.set_nodelay(true).map_err(failed)?;
-                let Some(config) = config else { return answers(stream, &request, &count).await };
-                let name = ServerName::try_from("localhost").expect("a name");
-                let stream = TlsConnector::from(config).connect(name, stream).await.map_err(failed)?;
-                answers(stream, &request, &count).await
+                while !count.is_over() {
+                    let stream = TcpStream::connect(address).await.map_err(failed)?;
+                    stream.set_nodelay(true).map_err(failed)?;
+                    let Some(config) = config.clone() else {
+                        answers(stream, &request, &count).await?;
+                        continue;
+                    };
+                    let name = ServerName::try_from("localhost").expect("a name");
+                    let stream = TlsConnector::from(config).connect(name, stream).await.map_err(failed)?;
+                    answers(stream, &request, &count).await?;
+                }
+                Ok::<(), String>(())
             });
         }
         while let Some(asked) = asking.join_next().await {
@@ -145,6 +152,7 @@ fn tokens(chunk: &Value) -> u64 {
     (text.matches(TOKEN).count() as u64).max(1)
 }
 
+/// Until it is enough, or the server wants the next request on another connection.
 async fn answers(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     request: &str,
@@ -154,17 +162,21 @@ async fn answers(
     let mut held = Vec::with_capacity(READ_BYTES);
     while !count.is_over() {
         stream.write_all(request.as_bytes()).await.map_err(|error| error.to_string())?;
-        let mut is_begun = false;
+        let (mut is_begun, mut is_last) = (false, false);
         loop {
             held.reserve(READ_BYTES);
             let read = stream.read_buf(&mut held).await.map_err(|error| error.to_string())?;
             if read == 0 {
                 return Err("the connection ended within an answer".into());
             }
-            if !is_begun && held.len() >= GOOD.len() {
-                if !held.starts_with(GOOD) {
-                    return Err(format!("refused: {}", String::from_utf8_lossy(&held)));
-                }
+            if !is_begun {
+                let Some(end) = memmem::find(&held, HEAD_END).filter(|_| held.starts_with(GOOD)) else {
+                    match held.len() < GOOD.len() || held.starts_with(GOOD) && held.len() < HEAD_BYTES_MAX {
+                        true => continue,
+                        false => return Err(format!("refused: {}", String::from_utf8_lossy(&held))),
+                    }
+                };
+                is_last = is_closing(&held[..end]);
                 is_begun = true;
             }
             count.many(event.find_iter(&held).count() as u64);
@@ -176,8 +188,17 @@ async fn answers(
             let kept = held.len().min(EVENT.len() - 1);
             held.drain(..held.len() - kept);
         }
+        if is_last {
+            return Ok(());
+        }
     }
     Ok(())
+}
+
+/// Whether a head says that no other answer follows on its connection.
+fn is_closing(head: &[u8]) -> bool {
+    let head = String::from_utf8_lossy(head).to_ascii_lowercase();
+    head.lines().any(|line| line.strip_prefix("connection:").is_some_and(|value| value.trim() == "close"))
 }
 
 /// How each token begins that the mock says, and the adapter.
@@ -185,6 +206,9 @@ const TOKEN: &str = "tok";
 /// An object of the stream begins; `[DONE]` is none.
 const EVENT: &[u8] = b"data: {";
 const GOOD: &[u8] = b"HTTP/1.1 200";
+const HEAD_END: &[u8] = b"\r\n\r\n";
+/// More than any server says there.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Of a chunked body. As long as an event's beginning, so that what is kept is enough for both.
 const LAST_CHUNK: &[u8; EVENT.len()] = b"\r\n0\r\n\r\n";
 const READ_BYTES: usize = 16 * 1024;
@@ -194,6 +218,48 @@ const PROMPT_REPEATS: usize = 6;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Answers each request on the connection it comes on, and hangs up behind the first.
+    async fn server(listener: tokio::net::TcpListener, count: Count) {
+        for close in ["Connection: close\r\n", ""] {
+            let (mut stream, _) = listener.accept().await.expect("a client");
+            for _ in 0..if close.is_empty() { 3 } else { 1 } {
+                let mut asked = Vec::new();
+                while !asked.ends_with(b"}") {
+                    stream.read_buf(&mut asked).await.expect("a request");
+                }
+                let chunk = "data: {\"choices\":[]}\n\n";
+                let body = format!("{:x}\r\n{chunk}\r\n0\r\n\r\n", chunk.len());
+                let head = format!("HTTP/1.1 200 OK\r\n{close}transfer-encoding: chunked\r\n\r\n");
+                // In pieces: a head may come as it likes.
+                for piece in [&head[..30], &head[30..], &body] {
+                    stream.write_all(piece.as_bytes()).await.expect("it is read");
+                    stream.flush().await.expect("it is read");
+                    tokio::task::yield_now().await;
+                }
+                if count.so_far() >= 3 {
+                    count.end();
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_closes_behind_an_answer_is_asked_on_another_connection() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let (address, count) = (listener.local_addr().expect("an address"), Count::default());
+        let asking =
+            Asking { address, certs: None, key: None, model: "m".into(), streams: 1, count: count.clone() };
+        let (_, asked) = tokio::join!(server(listener, count.clone()), asking.http());
+        // Four answers, each of one event; the last may be cut, when it is enough.
+        assert!(count.so_far() >= 3, "{} {asked:?}", count.so_far());
+    }
+
+    #[test]
+    fn only_a_head_that_says_so_is_the_last() {
+        assert!(is_closing(b"HTTP/1.1 200 OK\r\nConnection:  close\r\nx: y"));
+        assert!(!is_closing(b"HTTP/1.1 200 OK\r\nconnection: keep-alive\r\nx-connection: close"));
+    }
 
     #[test]
     fn a_chunk_counts_as_the_events_it_is_made_of() {
