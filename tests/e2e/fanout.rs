@@ -1,5 +1,6 @@
 //! Fan-out from the side of the one who asks: who is asked, heard and cancelled, and what all of it costs.
 
+mod adaptive;
 pub mod hand;
 mod heard;
 

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::fields::Fields;
+use super::switch::Wishes;
 use crate::dialect::json::quote;
 
 /// A fan-out as it was asked for; valid by construction.
@@ -19,6 +20,8 @@ pub struct Dispatch {
     /// One lane each, 1 to [`TARGETS_MAX`].
     pub targets: Vec<Target>,
     pub policy: Policy,
+    /// The policy is to be chosen ([`Dispatch::follow`]) by what matters to it.
+    pub wishes: Option<Wishes>,
     pub budget: Budget,
     /// Answers that must say the same.
     pub quorum_min: u8,
@@ -183,6 +186,14 @@ impl Dispatch {
         self.policy == Policy::Arbiter || self.otherwise == Otherwise::Arbiter
     }
 
+    /// The policy was chosen for it.
+    pub fn follow(&mut self, policy: Policy) {
+        self.policy = policy;
+        // Whoever did not choose consensus did not choose one that its targets can never reach.
+        let all = u8::try_from(self.targets.len()).unwrap_or(u8::MAX);
+        self.quorum_min = self.quorum_min.min(all);
+    }
+
     pub fn weight(&self) -> u64 {
         self.targets.iter().map(|target| u64::from(target.weight)).sum()
     }
@@ -192,8 +203,7 @@ fn read(fields: &mut Fields<'_, '_>) -> Option<Dispatch> {
     // Who wrote the frame says it again here; its session is the frame's.
     fields.take("session_id");
     let targets = read_targets(fields);
-    let policy = fields.word("policy", &Policy::ALL.map(|policy| (policy.as_str(), policy)));
-    let policy = policy.unwrap_or(Policy::FirstWin);
+    let (policy, wishes) = read_policy(fields);
     let budget = read_budget(fields);
     let mut limits = (
         fields.whole("quorum_min", 1, TARGETS_MAX as u64),
@@ -223,18 +233,35 @@ fn read(fields: &mut Fields<'_, '_>) -> Option<Dispatch> {
     Some(Dispatch {
         targets: targets?,
         policy,
+        wishes,
         budget,
         quorum_min,
         agree_min: agree_min.unwrap_or(AGREE_DEFAULT),
         provisional,
         deadline: deadline.map_or(DEADLINE_DEFAULT, Duration::from_millis),
-        otherwise: otherwise.unwrap_or(Otherwise::Fail),
+        otherwise: otherwise.unwrap_or(if wishes.is_some() { Otherwise::Best } else { Otherwise::Fail }),
         arbiter,
         keep_min,
         may_be_partial,
         is_streamed,
         ask,
     })
+}
+
+fn read_policy(fields: &mut Fields<'_, '_>) -> (Policy, Option<Wishes>) {
+    let policy = fields.word("policy", &Policy::ALL.map(|policy| (policy.as_str(), policy)));
+    let Some(raw) = fields.take("adaptive") else { return (policy.unwrap_or(Policy::FirstWin), None) };
+    if policy.is_some() {
+        fields.mistake("adaptive", "and `policy` exclude each other");
+    }
+    let Some(mut own) = fields.inner("adaptive", raw) else { return (Policy::FirstWin, None) };
+    let wishes = Wishes {
+        time_pressure: own.permille("time_pressure"),
+        quality: own.permille("quality"),
+        cost_sensitivity: own.permille("cost_sensitivity"),
+    };
+    own.refuse_rest();
+    (Policy::FirstWin, Some(wishes))
 }
 
 fn read_targets(fields: &mut Fields<'_, '_>) -> Option<Vec<Target>> {

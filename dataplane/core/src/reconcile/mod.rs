@@ -36,6 +36,7 @@ mod poll;
 pub mod render;
 pub mod share;
 pub mod sketch;
+pub mod switch;
 
 use challenge::Comparison;
 use dispatch::Policy;

@@ -8,6 +8,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use dataplane_core::admit::pressure::Level;
+use dataplane_core::reconcile::switch::Switcher;
 use dataplane_state::ledger::Debt;
 use dataplane_state::pipe::NoPlace;
 use dataplane_state::window::Window as Counted;
@@ -54,6 +55,8 @@ pub struct Conversation {
     pub(super) registrations: Option<Box<Registrations>>,
     /// What gave its place to others and may be asked for again.
     pub(super) preempted: Option<Box<Preempted>>,
+    /// Of fan-outs that leave their policy to it; few do.
+    pub(super) switcher: Option<Box<Switcher>>,
     phases: watch::Receiver<Phase>,
     encoding: Encoding,
 }
@@ -134,6 +137,7 @@ impl Conversation {
             debt,
             registrations: None,
             preempted: None,
+            switcher: None,
             phases,
             encoding: link.encoding,
         }

@@ -96,12 +96,17 @@ impl Fan {
 impl Conversation {
     pub(super) fn begin_fan(&mut self, stream: StreamKey, message: &Message) -> Result<(), Refusal> {
         let standing = self.asking()?;
-        let dispatch = Dispatch::parse(message.content.as_str()).map_err(|mistakes| Refusal {
+        let mut dispatch = Dispatch::parse(message.content.as_str()).map_err(|mistakes| Refusal {
             code: Code::BadInput,
             reason: format!("invalid_value: {mistakes}").into(),
             retry_after_ms: None,
             resume_token: None,
         })?;
+        if let Some(wishes) = &dispatch.wishes {
+            let switcher = self.switcher.get_or_insert_default();
+            let policy = switcher.choose(wishes, dispatch.targets.len(), clock::now());
+            dispatch.follow(policy);
+        }
         let internal = || refusal(Fault::proxy(Kind::Internal), &standing.telling);
         let window = self.open.as_ref().map(|open| open.window.clone()).ok_or_else(internal)?;
         let held = window.reserve(Need { calls: 1, ..Need::default() }).map_err(|axis: Axis| {
