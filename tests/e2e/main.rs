@@ -9,6 +9,7 @@ mod kit;
 mod adapters;
 mod admission;
 mod attached;
+mod chain;
 mod clients;
 mod cost;
 mod dialects;

@@ -65,6 +65,8 @@ pub enum Kind {
     KeyUnknown,
     /// No key was sent because none is needed, and somebody else's page may be asking.
     Foreign,
+    /// It has come by here before, or by as many proxies as a request may.
+    Loop,
     /// There is nothing at this path.
     PathUnknown,
     /// This path exists, for another method.
@@ -185,6 +187,8 @@ impl Fault {
     pub fn of_status(code: u16, retry_after_s: Option<u32>) -> Option<Fault> {
         let retry = match code {
             429 | 503 | 529 => Retry::Elsewhere,
+            // Whoever is next in the circle has refused it; anybody else would be asked in a circle as well.
+            508 => return Some(Fault::upstream(Kind::Loop, Retry::Never)),
             401 | 403 => return Some(Fault::upstream(Kind::CredentialsRefused, Retry::Elsewhere)),
             500..=599 => Retry::ElsewhereAtCost,
             300..=399 => Retry::Never,
@@ -214,6 +218,7 @@ impl Fault {
             | Kind::RunsFull => 429,
             Kind::ClientGone => 499,
             Kind::Internal => 500,
+            Kind::Loop => 508,
             Kind::Draining
             | Kind::NotReady
             | Kind::AllTripped
@@ -256,6 +261,7 @@ impl Fault {
             Kind::BodyEncoded => "unsupported_encoding",
             Kind::KeyMissing | Kind::KeyUnknown => "invalid_api_key",
             Kind::Foreign => "foreign_origin",
+            Kind::Loop => "loop_detected",
             Kind::PathUnknown => "unknown_url",
             Kind::MethodNotAllowed => "method_not_allowed",
             Kind::ModelUnknown => "model_not_found",
@@ -312,12 +318,13 @@ impl Fault {
     /// Whether it says anything about the health of the upstream (feeds the breaker). A 429 is a limit, not
     /// an illness.
     pub fn is_upstream_failure(self) -> bool {
-        self.side == Side::Upstream && !matches!(self.kind, Kind::Status { code: 429, .. } | Kind::SlowClient)
+        let is_innocent = matches!(self.kind, Kind::Status { code: 429, .. } | Kind::SlowClient | Kind::Loop);
+        self.side == Side::Upstream && !is_innocent
     }
 }
 
 /// Every [`Fault::code`], so that counts by code have a fixed size.
-pub const CODES: [&str; 42] = [
+pub const CODES: [&str; 43] = [
     "invalid_json",
     "invalid_value",
     "request_too_large",
@@ -329,6 +336,7 @@ pub const CODES: [&str; 42] = [
     "unsupported_encoding",
     "invalid_api_key",
     "foreign_origin",
+    "loop_detected",
     "unknown_url",
     "method_not_allowed",
     "model_not_found",

@@ -17,6 +17,7 @@ use crate::callers::Callers;
 use crate::config::Config;
 use crate::drain::Phase;
 use crate::serve::atp::registry;
+use crate::serve::hops::Mark;
 use crate::serve::mcp::Calls;
 use crate::serve::{Seats, quic};
 use crate::served::Served;
@@ -54,6 +55,8 @@ pub struct Shared {
     pub seats: Arc<Seats>,
     /// Calls of tools that their sessions may cancel.
     pub calls: Arc<Calls>,
+    /// What requests that came by here carry on.
+    pub mark: Mark,
     /// Adapters that dialled in.
     pub lines: Lines,
     /// How addresses of adapters are found.
@@ -105,6 +108,7 @@ impl Shared {
             sessions: Sessions::new(),
             seats: Arc::default(),
             calls: Arc::default(),
+            mark: Mark::new(),
             lines: Lines::default(),
             names,
             traces,

@@ -111,7 +111,7 @@ async fn begin(arrived: Arrived, telling: &mut Telling) -> Result<Response<Answe
     };
     let mut claim = Claim::new(&worker, &held, tenant, &envelope, asked)?;
     claim.trace = trace;
-    headers::for_upstream(&mut headers, &request_id);
+    headers::for_upstream(&mut headers, &request_id, &worker.shared.mark);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let mut prompt = Vec::new();
     prompt_text(&body, &head, &mut prompt);

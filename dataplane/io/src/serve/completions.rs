@@ -103,7 +103,7 @@ async fn exchange(
     };
     let mut claim = claim(&peer, &decided, &envelope, at + timeout.total, body.len())?;
     claim.trace = trace;
-    for_upstream(&mut headers, &request_id);
+    for_upstream(&mut headers, &request_id, &worker.shared.mark);
     let mut exchange = Exchange::new(decided.plan, terms, at);
     let timing = Timing { arrived: at };
     let overhead_us = timing.on_dispatch(worker);

@@ -68,7 +68,7 @@ async fn count(arrived: Arrived, telling: &mut Telling) -> Result<Response<Answe
     // A role is played in words of its own, which are counted with the rest nowhere.
     let mut response = match Words::of(&adapter.kind) {
         Words::Anthropic if offer.role.is_none() => {
-            for_upstream(&mut headers, &request_id);
+            for_upstream(&mut headers, &request_id, &worker.shared.mark);
             let body = splice::for_upstream(&body, &head, &offer.upstream_json);
             asked(worker, &held, offer, headers, body).await?
         }

@@ -10,6 +10,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::hops::Mark;
 use crate::clock;
 use crate::served::Hold;
 use crate::worker::Worker;
@@ -58,7 +59,7 @@ const CALLERS: [HeaderName; 8] =
 const ADAPTERS: [HeaderName; 6] = [CONTENT_LENGTH, SET_COOKIE, SERVER, ALT_SVC, X_REQUEST_ID, REQUEST_ID];
 
 /// A request's headers for an adapter, in place.
-pub fn for_upstream(headers: &mut HeaderMap, request_id: &HeaderValue) {
+pub fn for_upstream(headers: &mut HeaderMap, request_id: &HeaderValue, mark: &Mark) {
     strip_hop_by_hop(headers);
     // `content-length` stays: it is set anew where the splice changed it.
     CALLERS.iter().for_each(|name| drop(headers.remove(name)));
@@ -66,6 +67,7 @@ pub fn for_upstream(headers: &mut HeaderMap, request_id: &HeaderValue) {
     // Answers are read on the way, so they must come as they are.
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers.insert(X_REQUEST_ID, request_id.clone());
+    mark.put(headers);
 }
 
 /// An answer's headers for the caller, in place.
@@ -202,7 +204,8 @@ mod tests {
             ("x-stainless-lang", "python"),
             ("accept-encoding", "gzip"),
         ]);
-        for_upstream(&mut headers, &HeaderValue::from_static("id"));
+        for_upstream(&mut headers, &HeaderValue::from_static("id"), &Mark::new());
+        assert!(headers.remove(http::header::VIA).is_some());
         let mut left: Vec<_> =
             headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
         left.sort_unstable();

@@ -263,7 +263,10 @@ pub fn identify(table: &Table, headers: &HeaderMap, peer: &Peer) -> Result<Tenan
         let known = key.as_ref().map(Asker::Key).or(named).filter(|_| found.is_ok() && table.wants_keys());
         callers.on_request(known.unwrap_or(Asker::At(peer.address)), clock::now())?;
     }
-    found
+    // Last: it is told to those who may ask.
+    let tenant = found?;
+    peer.worker.shared.mark.check(headers)?;
+    Ok(tenant)
 }
 
 /// Who calls, without counting it.

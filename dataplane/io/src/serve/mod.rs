@@ -10,6 +10,7 @@ mod flood;
 pub mod guard;
 pub mod headers;
 pub mod health;
+pub mod hops;
 mod http;
 mod intake;
 pub mod mcp;

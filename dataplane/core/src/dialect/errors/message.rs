@@ -120,6 +120,7 @@ fn request(fault: Fault, context: &Context<'_>, text: &mut impl Write) -> Result
             "Without a key only programs are served, and this request names another host than this machine \
              or comes from another origin's page. Call http://localhost, or send a Tenant's key.",
         ),
+        Kind::Loop => text.write_str(LOOP),
         Kind::PathUnknown => write!(text, "There is nothing at {path}. Try POST /v1/chat/completions."),
         Kind::MethodNotAllowed => write!(text, "There is another method for {path}; see the `allow` header."),
         Kind::BudgetExceeded
@@ -249,3 +250,6 @@ fn upstream(fault: Fault, context: &Context<'_>, text: &mut impl Write) -> Resul
         _ => Ok(()),
     }
 }
+
+const LOOP: &str = "This request has come to a proxy it came by before, or by more proxies than it may. The \
+                    operator has to check where the endpoints of the Adapters lead.";

@@ -29,6 +29,7 @@ fn faults() -> Vec<Fault> {
         Kind::KeyMissing,
         Kind::KeyUnknown,
         Kind::Foreign,
+        Kind::Loop,
         Kind::PathUnknown,
         Kind::MethodNotAllowed,
         Kind::ModelUnknown,

@@ -293,7 +293,7 @@ fn upstream_body(request: &Request, offer: &OfferRow) -> Rope {
 
 fn upstream_headers(job: &Job) -> HeaderMap {
     let mut out = HeaderMap::new();
-    headers::for_upstream(&mut out, &job.request_id);
+    headers::for_upstream(&mut out, &job.request_id, &job.worker.shared.mark);
     out.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     out
 }
