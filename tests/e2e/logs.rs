@@ -26,8 +26,9 @@ async fn lines_are_json_and_hold_no_key_and_no_prompt_even_where_everything_is_l
     assert_eq!(wrong.post("/v1/ask", json!({"prompt": PROMPT, "quality": 7}).to_string()).await.status, 400);
     caller.get(&format!("/v1/models/{KEY}?api_key={KEY}")).await;
     let mut hand = Hand::new(&data, json!({"key": KEY})).await;
-    hand.ask_in(json!({"model": "m", "messages": [{"role": "user", "content": PROMPT}]})).await;
-    hand.hear().await;
+    let body = json!({"model": "m", "messages": [{"role": "user", "content": PROMPT}]});
+    let told = hand.ask_of(json!({}), body).await;
+    assert_eq!(told["payload"]["type"], "agent.result.final", "{told}");
     drop(hand);
     data.signal("-TERM");
     until("its last words", async || data.said().contains("\"message\":\"out\"")).await;

@@ -30,11 +30,15 @@ impl Hand {
     }
 
     async fn say(&mut self, stream: &str, seq: u64, flag: &str, kind: &str, content: Value) {
+        self.say_of(json!({}), stream, seq, flag, kind, content).await;
+    }
+
+    async fn say_of(&mut self, meta: Value, stream: &str, seq: u64, flag: &str, kind: &str, content: Value) {
         let frame = json!({
             "v": 1, "session_id": "run-1", "stream_id": stream, "msg_seq": seq, "frag_seq": 0,
             "flags": [flag], "qos": "bronze", "ttl": 8,
             "window": {"max_parallel": 2, "max_tokens": 0, "max_usd_micros": 0},
-            "meta": {}, "payload": {"type": kind, "content": content},
+            "meta": meta, "payload": {"type": kind, "content": content},
         });
         let text = frame.to_string();
         let length = u16::try_from(text.len()).expect("short").to_be_bytes();
@@ -43,8 +47,10 @@ impl Hand {
         self.0.write_all(&[&head[..], text.as_bytes()].concat()).await.expect("it is read");
     }
 
-    pub async fn ask_in(&mut self, body: Value) {
-        self.say("a", 1, "FIN", "completion", body).await;
+    /// One request, and its last message.
+    pub async fn ask_of(&mut self, meta: Value, body: Value) -> Value {
+        self.say_of(meta, "a", 1, "FIN", "completion", body).await;
+        self.last("a").await
     }
 
     async fn ask(&mut self, stream: &str, model: &str) {

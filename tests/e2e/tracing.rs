@@ -3,7 +3,10 @@
 use serde_json::json;
 use tokio::net::TcpListener;
 
-use super::kit::{Atp, Caller, Folder, lines, until};
+use loadtest::mock::Mock;
+
+use super::kit::{Atp, Caller, Folder, adapter, chat, lines, mock, until};
+use super::sessions::Hand;
 
 /// `atp up` that sends its spans to `endpoint`, with room for few.
 async fn traced(folder: &Folder, endpoint: &str) -> Atp {
@@ -35,6 +38,53 @@ async fn asks_until_lost(up: &Atp, lost: &str) {
     })
     .await;
     assert_eq!(value(&caller, "atp_spans_exported_total").await, 0.0);
+}
+
+/// Of the last request the model got, whose span is above it.
+fn trace_of_last(mock: &Mock) -> String {
+    let seen = mock.requests();
+    let parent = seen.last().and_then(|seen| seen.header("traceparent")).expect("a context");
+    parent.split('-').nth(1).expect("a trace").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_of_tools_and_requests_of_sessions_go_on_in_their_callers_trace() {
+    let (folder, mock) = (Folder::new(), mock().await);
+    for on in ["1", "0"] {
+        let env = [("ROUTER_ENABLE_TRACING", on), ("ROUTER_DISABLE_OTLP_EXPORT", "1")];
+        let data = Atp::dataplane_as(&folder, "resources: resources.yaml\n", &env);
+        folder.write("resources.yaml", &adapter("a", &mock.url(), &["m"]));
+        let data = data.await;
+        data.until_ready().await;
+        let given = |last: u64| (format!("00-{last:032x}-00f067aa0ba902b7-01"), format!("{last:032x}"));
+        let call = |meta: &serde_json::Value| {
+            let params = json!({"name": "adapter.a", "arguments": {"prompt": "hi"}, "_meta": meta});
+            json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).to_string()
+        };
+        let caller = Caller::new(data.clients).with("mcp-protocol-version", "2025-06-18");
+        let caller = caller.with("accept", "application/json, text/event-stream");
+        let (header, of_header) = given(0xa1);
+        let (meta, of_meta) = given(0xa2);
+        let called = caller.with("traceparent", &header).post("/mcp", call(&json!({}))).await;
+        assert_eq!((called.status, trace_of_last(&mock)), (200, of_header), "{}", called.text);
+        let both =
+            caller.with("traceparent", &header).post("/mcp", call(&json!({"traceparent": meta}))).await;
+        assert_eq!(
+            (both.status, trace_of_last(&mock)),
+            (200, of_meta),
+            "the message is nearer: {}",
+            both.text
+        );
+        for (at, is_object) in [(0xb1, false), (0xb2, true)] {
+            let (said, trace) = given(at);
+            let said = if is_object { json!({"traceparent": said}) } else { json!(said) };
+            let mut hand = Hand::new(&data, json!({})).await;
+            let body = serde_json::from_str(&chat("m", true)).expect("JSON");
+            let told = hand.ask_of(json!({"trace": said}), body).await;
+            assert_eq!(told["payload"]["type"], "agent.result.final", "{told}");
+            assert_eq!(trace_of_last(&mock), trace);
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -115,6 +115,33 @@ def a_caller_that_does_not_record_is_not_recorded_and_its_context_goes_through()
 
 
 @check
+def a_call_of_a_tool_is_below_the_span_its_message_names():
+    theirs = "d" * 32
+    params = {"name": "adapter.here", "arguments": {"prompt": "not to be recorded"}}
+    params["_meta"] = {"traceparent": f"00-{theirs}-{SPAN}-01"}
+    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+    assert post("/mcp", call, f"00-{'e' * 32}-{SPAN}-01")[0] == 200
+    first = lambda: [span for name, span in receiver.of(theirs).items() if name.startswith("chat ")]
+    assert kit.until("its first span", first)[0].parent_span_id.hex() == SPAN
+    spans = receiver.of(theirs)
+    assert "recorded" not in str(spans), spans
+    assert sent("traceparent") == [f"00-{theirs}-{spans['adapter.stream'].span_id.hex()}-01"]
+    assert not receiver.of("e" * 32)
+
+
+@check
+def what_an_answer_was_worth_to_its_run_is_told():
+    mine = "f" * 32
+    headers = {"content-type": "application/json", "traceparent": f"00-{mine}-{SPAN}-01", "x-atp-session": "r"}
+    body = {"model": "plain", "messages": [{"role": "user", "content": "hi"}]}
+    assert kit.fetch(f"{proxy.url}/v1/chat/completions", "POST", json.dumps(body).encode(), headers)[0] == 200
+    spans = kit.until("its spans", lambda: "chat plain" in receiver.of(mine) and receiver.of(mine))
+    told = values(spans["aimd.feedback"].attributes)
+    assert told["ok"] and told["after"] == told["before"] + 1 and told["latency_ms"] >= 0, told
+    assert spans["aimd.feedback"].parent_span_id == spans["chat plain"].span_id
+
+
+@check
 def an_error_is_told_by_its_code():
     missing = "c" * 32
     body = {"model": "there-is-none", "messages": []}

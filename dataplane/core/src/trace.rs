@@ -1,6 +1,7 @@
 //! Which requests are traced, and how their context goes from one program to the next (W3C Trace Context,
 //! 2021). Nothing is recorded here, and chance is an argument.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 /// One span of one trace, as `traceparent` says it.
@@ -30,6 +31,20 @@ impl Context {
         let flags = hex(&fixed[53..])?;
         let context = Context { trace, span, sampled: flags & 1 == 1 };
         (is_divided && is_known && trace != 0 && span != 0).then_some(context)
+    }
+
+    /// Of a field that a message in JSON has for it: the value itself, or an object with it as `traceparent`.
+    pub fn of_json(json: &str) -> Option<Context> {
+        #[derive(serde::Deserialize)]
+        struct Carrier<'c> {
+            #[serde(borrow)]
+            traceparent: Cow<'c, str>,
+        }
+        let text = match json.trim_start().starts_with('{') {
+            true => serde_json::from_str::<Carrier<'_>>(json).ok()?.traceparent,
+            false => serde_json::from_str::<Cow<'_, str>>(json).ok()?,
+        };
+        Context::parse(text.as_bytes())
     }
 
     /// As a header's value.
@@ -132,6 +147,19 @@ mod tests {
         let context = Context::parse(GIVEN.as_bytes()).unwrap();
         assert_eq!((context.span, context.sampled), (0x00f0_67aa_0ba9_02b7, true));
         assert_eq!(context.to_text(), GIVEN);
+    }
+
+    #[test]
+    fn a_field_of_a_message_holds_it_or_an_object_with_it() {
+        let context = Context::parse(GIVEN.as_bytes());
+        for json in
+            [format!("\"{GIVEN}\""), format!(" {{\"tracestate\":\"a=b\",\"traceparent\":\"{GIVEN}\"}}")]
+        {
+            assert_eq!(Context::of_json(&json), context, "{json}");
+        }
+        for json in ["null", "7", "{}", "[]", "\"x\"", "{\"traceparent\":7}", "", GIVEN] {
+            assert_eq!(Context::of_json(json), None, "{json}");
+        }
     }
 
     #[test]

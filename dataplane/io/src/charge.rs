@@ -333,14 +333,20 @@ impl Charge {
     /// How its run's answers come: the first of an answer, not its length.
     fn on_flow(&self) {
         let Some(session) = self.admitted.session().filter(|session| session.is_run()) else { return };
+        let traced = self.trace.as_ref().map(|attempt| (attempt, clock::now(), session.flow.current()));
         let has_moved = match (self.outcome, self.first_byte_at) {
             (Outcome::Succeeded, Some(first_byte_at)) => {
                 session.flow.on_answer(first_byte_at - self.dispatched.at, self.worker.random())
             }
             (Outcome::Failed, _) => session.flow.on_failure(),
-            _ => false,
+            _ => return,
         };
         self.worker.tally.flow_moves.add(u64::from(has_moved));
+        if let Some((attempt, began, before)) = traced {
+            let latency = self.first_byte_at.unwrap_or(began) - self.dispatched.at;
+            let is_ok = self.outcome == Outcome::Succeeded;
+            attempt.on_feedback(began, (before, session.flow.current()), millis(latency), is_ok);
+        }
     }
 
     /// What the estimate was worth, and what the next may know.

@@ -4,11 +4,11 @@ use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use dataplane_core::trace::Context;
 use dataplane_state::learned::Learned;
 use dataplane_state::ledger::Ledger;
 use dataplane_state::tables::Tables;
 use dataplane_state::tally::{Operation, WorkerTally};
-use http::HeaderMap;
 use proto_core::units::Moment;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -183,9 +183,15 @@ impl Worker {
     }
 
     /// The trace of a request that arrived `at`, where requests are traced and this one is drawn.
-    pub fn trace(&self, headers: &HeaderMap, operation: Operation, at: Moment) -> Option<Trace> {
+    /// `parent`: the span it belongs to.
+    pub fn trace(
+        &self,
+        parent: impl FnOnce() -> Option<Context>,
+        operation: Operation,
+        at: Moment,
+    ) -> Option<Trace> {
         let traces = self.shared.traces.as_ref()?;
-        traces.begin(headers, operation, at, || self.random())
+        traces.begin(parent(), operation, at, || self.random())
     }
 
     /// 64 random bits (SplitMix64, Steele et al. 2014): for lots and ids, never for secrets.

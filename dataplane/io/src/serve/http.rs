@@ -23,7 +23,7 @@ use crate::callers::Asker;
 use crate::clock;
 use crate::drain::Phase;
 use crate::served::Hold;
-use crate::trace::Trace;
+use crate::trace::{self, Trace};
 use crate::upstream::Path;
 use crate::words::{Dialect, Telling};
 
@@ -61,7 +61,7 @@ pub async fn serve(peer: Arc<Peer>, request: Request<Arriving>) -> Response<Answ
         }
     };
     let trace = match door {
-        Door::Completions(_) | Door::Ask => worker.trace(&head.headers, operation, at),
+        Door::Completions(_) | Door::Ask => worker.trace(|| trace::parent(&head.headers), operation, at),
         _ => None,
     };
     let arrived = Arrived { peer: Arc::clone(&peer), headers: head.headers, body, at, request_id, trace };

@@ -102,15 +102,15 @@ impl Traces {
         }
     }
 
-    /// The trace of a request that arrived `at`, where it is drawn. `random`: 64 random bits each.
+    /// The trace of a request that arrived `at`, where it is drawn. `parent`: the span its caller says it
+    /// belongs to. `random`: 64 random bits each.
     pub fn begin(
         self: &Arc<Traces>,
-        headers: &HeaderMap,
+        parent: Option<Context>,
         operation: Operation,
         at: Moment,
         random: impl Fn() -> u64,
     ) -> Option<Trace> {
-        let parent = headers.get(TRACEPARENT).and_then(|value| Context::parse(value.as_bytes()));
         let drawn = || u128::from(random()) << 64 | u128::from(random().max(1));
         let trace = parent.map_or_else(drawn, |parent| parent.trace);
         if !self.sampler.is_sampled(parent, trace) {
@@ -131,6 +131,23 @@ impl Traces {
             answer: OnceLock::new(),
             error: OnceLock::new(),
         })))
+    }
+
+    /// Something of no request that happened from `began` until now: a trace of its own, where it is drawn.
+    pub fn alone(
+        &self,
+        name: &'static str,
+        began: Moment,
+        attributes: Vec<(&'static str, Value)>,
+        random: impl Fn() -> u64,
+    ) {
+        let trace = u128::from(random()) << 64 | u128::from(random().max(1));
+        if self.sampler.is_sampled(None, trace) {
+            let (id, ended, kind) = (random().max(1), clock::now(), Kind::Internal);
+            let name = name.into();
+            let span = Span { trace, id, parent: 0, name, kind, began, ended, attributes, error: None };
+            self.on_ended(span);
+        }
     }
 
     /// The oldest spans that wait, at most `most`.
@@ -236,6 +253,17 @@ impl Attempt {
         self.error = Some(fault.code());
     }
 
+    /// What it was worth to the window of its run, which was `before` and is `after`.
+    pub fn on_feedback(&self, began: Moment, (before, after): (u32, u32), latency_ms: u64, ok: bool) {
+        let attributes = vec![
+            ("before", u64::from(before).into()),
+            ("after", u64::from(after).into()),
+            ("latency_ms", latency_ms.into()),
+            ("ok", ok.into()),
+        ];
+        self.trace.was("aimd.feedback", began, attributes, None);
+    }
+
     /// The caller got this answer, and it took so much.
     pub fn on_answer(&self, usage: Usage) {
         let (adapter, model) = (self.adapter.clone(), self.model.clone());
@@ -269,7 +297,7 @@ impl Drop for Request {
         let Request { own, parent, inner, began, .. } = *self;
         let operation = match self.operation {
             // What a caller wants of it is a chat; how it asks is another span.
-            Operation::Ask | Operation::Session => Operation::Chat.as_str(),
+            Operation::Ask | Operation::Session | Operation::Mcp => Operation::Chat.as_str(),
             operation => operation.as_str(),
         };
         let model = self.model.take().unwrap_or_default();
@@ -297,6 +325,11 @@ impl Drop for Request {
         let (id, name, kind) = (own.span, name.into(), Kind::Server);
         self.traces.on_ended(Span { trace, id, parent, name, kind, began, ended, attributes, error });
     }
+}
+
+/// The span a request's headers say it belongs to.
+pub fn parent(headers: &HeaderMap) -> Option<Context> {
+    headers.get(TRACEPARENT).and_then(|value| Context::parse(value.as_bytes()))
 }
 
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");

@@ -138,6 +138,7 @@ fn wire(span: Span, zero: u64) -> WireSpan {
         let value = match value {
             Value::Text(text) => Any::Text(text.into()),
             Value::Flag(flag) => Any::Flag(flag),
+            Value::Change(change) => Any::Count(change),
             Value::Count(count) => Any::Count(i64::try_from(count).unwrap_or(i64::MAX)),
         };
         pair(key, value)

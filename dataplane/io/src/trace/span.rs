@@ -32,6 +32,7 @@ pub enum Kind {
 pub enum Value {
     Text(Box<str>),
     Count(u64),
+    Change(i64),
     Flag(bool),
 }
 

@@ -22,7 +22,7 @@ fn begin(traces: &Arc<Traces>, traceparent: &str, operation: Operation) -> Optio
         next.set(next.get() + 1);
         next.get()
     };
-    traces.begin(&headers, operation, clock::now(), random)
+    traces.begin(parent(&headers), operation, clock::now(), random)
 }
 
 fn named<'s>(spans: &'s [Span], name: &str) -> &'s Span {
@@ -79,6 +79,25 @@ fn a_fault_is_told_by_its_code_on_the_attempt_and_on_the_request() {
     let spans = traces.take(16);
     assert_eq!(named(&spans, "adapter.stream").error, Some("not_ready"));
     assert_eq!((named(&spans, "chat").error, named(&spans, "chat").parent), (Some("not_ready"), 0));
+}
+
+#[test]
+fn what_belongs_to_no_request_is_a_trace_of_its_own_and_feedback_is_its_requests() {
+    let traces = traces(16);
+    traces.alone("window.update", clock::now(), vec![("window.delta", Value::Change(-3))], || 5);
+    let trace = begin(&traces, GIVEN, Operation::Mcp).unwrap();
+    trace.attempt("local", "m").on_feedback(clock::now(), (4, 5), 120, true);
+    drop(trace);
+    let spans = traces.take(16);
+    let update = named(&spans, "window.update");
+    assert_eq!((update.parent, update.trace), (0, 5 << 64 | 5));
+    let (feedback, root) = (named(&spans, "aimd.feedback"), named(&spans, "chat"));
+    assert_eq!((feedback.parent, feedback.trace), (root.id, root.trace));
+    assert_eq!(feedback.attributes[..2], [("before", 4.into()), ("after", 5.into())]);
+    assert_eq!(feedback.attributes[2..], [("latency_ms", 120.into()), ("ok", true.into())]);
+    let none = Traces::new(Sampler { heeds_parent: true, share: Share::None }, 16);
+    none.alone("window.update", clock::now(), Vec::new(), || 5);
+    assert_eq!(none.waiting(), 0);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use super::Revision;
 use super::rpc::{Code, Id, Refusal, text};
+use crate::trace::Context;
 
 /// A request or notification, understood.
 #[derive(Debug, Clone)]
@@ -42,6 +43,8 @@ pub struct ToolCall<'m> {
     pub arguments: Option<&'m RawValue>,
     /// Wants to hear how it goes on, under this name.
     pub progress: Option<Id<'m>>,
+    /// The span it belongs to.
+    pub parent: Option<Context>,
 }
 
 /// What `_meta` of a request says of itself.
@@ -53,6 +56,8 @@ pub struct Meta<'m> {
     pub capabilities: Option<&'m RawValue>,
     #[serde(borrow, default, rename = "progressToken")]
     progress: Option<&'m RawValue>,
+    #[serde(borrow, default)]
+    traceparent: Option<&'m RawValue>,
 }
 
 impl<'m> Meta<'m> {
@@ -149,7 +154,10 @@ fn call_tool<'m>(params: Option<&'m RawValue>, meta: &Meta<'m>) -> Result<Asked<
     if params.arguments.is_some_and(|arguments| !arguments.get().starts_with('{')) {
         return Err(invalid("`arguments` must be an object."));
     }
-    Ok(Asked::CallTool(ToolCall { name, arguments: params.arguments, progress: meta.progress()? }))
+    let progress = meta.progress()?;
+    // Whoever says it wrong begins a trace, as with a header.
+    let parent = meta.traceparent.and_then(|said| Context::of_json(said.get()));
+    Ok(Asked::CallTool(ToolCall { name, arguments: params.arguments, progress, parent }))
 }
 
 fn initialize(params: Option<&RawValue>) -> Result<Asked<'_>, Refusal> {

@@ -14,6 +14,7 @@ use super::rpc::{ID_BYTES_MAX, text};
 use super::tools::Listing;
 use crate::dialect::json::{put, quote};
 use crate::fault::{Fault, Kind, Side};
+use crate::trace::Context;
 
 /// One message.
 #[derive(Debug, Clone)]
@@ -44,6 +45,8 @@ pub struct Call<'m> {
     pub streamed: bool,
     pub deadline: Option<Duration>,
     pub qos: Option<Qos>,
+    /// The span it belongs to: `traceparent` of its `_meta`.
+    pub parent: Option<Context>,
 }
 
 /// As it was written; `null` where it was not.
@@ -81,6 +84,8 @@ struct Written<'m> {
     timeout_seconds: Option<&'m RawValue>,
     #[serde(borrow, default)]
     priority: Option<&'m RawValue>,
+    #[serde(borrow, default, rename = "_meta")]
+    meta: Option<&'m RawValue>,
     // What only frames have.
     #[serde(borrow, default)]
     v: Option<&'m RawValue>,
@@ -170,7 +175,8 @@ fn call<'m>(written: &Written<'m>, id: CallId<'m>) -> Result<Call<'m>, (String, 
         Some("high" | "urgent") => Some(Qos::Gold),
         _ => return wrong("`priority` must be low, normal, high or urgent."),
     };
-    Ok(Call { id, name, arguments, streamed, deadline: seconds.map(Duration::from_secs), qos })
+    let parent = written.meta.and_then(|meta| Context::of_json(meta.get()));
+    Ok(Call { id, name, arguments, streamed, deadline: seconds.map(Duration::from_secs), qos, parent })
 }
 
 /// Appends the answer to `listTools`: all of them.

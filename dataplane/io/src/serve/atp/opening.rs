@@ -26,6 +26,7 @@ use crate::serve::headers::X_API_KEY;
 use crate::serve::http::{held, identify, known};
 use crate::served::Hold;
 use crate::sessions::{Run, Session};
+use crate::trace::span::Value;
 use crate::words::{Dialect, Telling};
 
 /// Who is at the other end: asked anew for each request, since keys and tenants may change while a session
@@ -193,6 +194,17 @@ impl Conversation {
         let tenant = held.tenants[tenant.0 as usize].window.limits();
         let now = granted(open.wanted, tenant, open.run.flow.current());
         if now != open.granted {
+            let began = clock::now();
+            if let Some(traces) = &self.worker.shared.traces {
+                let calls = |window: Window| u64::from(window.max_parallel);
+                let (before, after) = (calls(open.granted), calls(now));
+                let attributes = vec![
+                    ("window.before", before.into()),
+                    ("window.after", after.into()),
+                    ("window.delta", Value::Change(after as i64 - before as i64)),
+                ];
+                traces.alone("window.update", began, attributes, || self.worker.random());
+            }
             open.granted = now;
             open.window.set_limits(limits(now));
             self.machine.set_window(now, clock::now());

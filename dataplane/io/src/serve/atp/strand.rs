@@ -205,6 +205,7 @@ impl Conversation {
             operation: Some(Operation::Session),
             is_spared: false,
             request_id: standing.telling.request_id().clone(),
+            parent: work::parent(message),
             at: clock::now(),
         }
     }
@@ -378,13 +379,17 @@ impl Conversation {
 /// A request as it waits and is worked on: what is read of it, in memory of its own. Its sender's credit
 /// counts the content alone, and a mebibyte of frame may stand around a few bytes of it.
 fn kept(message: Message) -> Message {
+    // As its header is, whatever stood around it.
+    let trace = work::parent(&message).map(|parent| format!("\"{}\"", parent.to_text()).into_bytes());
+    let trace = trace.map(|text| RawJson::checked(text.into()));
     let content = match message.content.as_bytes() {
         long if long.len() >= SHARED_BYTES_MIN => message.content,
         short => RawJson::checked(bytes::Bytes::copy_from_slice(short)),
     };
     let task_type = message.meta.and_then(|meta| meta.task_type);
-    let task_type = task_type.filter(|task| task.len() <= NAME_BYTES_MAX);
-    let meta = task_type.map(|task| Meta { task_type: Some(task.as_str().into()), ..Meta::default() });
+    let task_type = task_type.filter(|task| task.len() <= NAME_BYTES_MAX).map(|task| task.as_str().into());
+    let has_any = task_type.is_some() || trace.is_some();
+    let meta = has_any.then(|| Meta { task_type, trace, ..Meta::default() });
     Message {
         is_last: message.is_last,
         qos: message.qos.map(|word| match word {

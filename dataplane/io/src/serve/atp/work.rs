@@ -20,12 +20,14 @@ use dataplane_core::exchange::{Exchange, Terms};
 use dataplane_core::fault::{Fault, Kind, Retry};
 use dataplane_core::route::{self, Plan, Wish};
 use dataplane_core::table::{OfferRow, RouteId, TenantId};
+use dataplane_core::trace::Context;
 use dataplane_state::ledger::Debt;
 use dataplane_state::tally::Operation;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
 use proto_core::frame::Text;
 use proto_core::model::Qos;
+use proto_core::session::Message;
 use proto_core::units::{Moment, Picodollars};
 
 use super::again::Again;
@@ -42,6 +44,7 @@ use crate::serve::completions::{blame, prompt_bytes, timeouts};
 use crate::serve::headers;
 use crate::served::Hold;
 use crate::timing::Timing;
+use crate::trace::{TRACEPARENT, Trace};
 use crate::upstream::Path;
 use crate::words::{Dialect, Telling};
 use crate::worker::Worker;
@@ -71,6 +74,8 @@ pub struct Job {
     /// It gave its place to another once, and is not cut again.
     pub is_spared: bool,
     pub request_id: HeaderValue,
+    /// The span its peer says it belongs to.
+    pub parent: Option<Context>,
     pub at: Moment,
 }
 
@@ -115,9 +120,10 @@ pub async fn run(job: Job, outbox: Outbox) {
     let answered =
         |status| operation.into_iter().for_each(|operation| worker.tally.answered(operation, status));
     let (content, task_type, qos) = (job.content.clone(), job.task_type.clone(), job.qos);
+    let trace = worker.trace(|| job.parent, operation.unwrap_or(Operation::Session), job.at);
     let outcome = tokio::select! {
         biased;
-        outcome = answer(job, &outbox, &mut telling) => outcome,
+        outcome = answer(job, trace.clone(), &outbox, &mut telling) => outcome,
         () = outbox.gone() => return,
     };
     match outcome {
@@ -126,6 +132,7 @@ pub async fn run(job: Job, outbox: Outbox) {
             outbox.last(Said::Done(Box::new(done)));
         }
         Err(Broken { fault, usage, cost, is_counted }) => {
+            trace.iter().for_each(|trace| trace.on_fault(fault));
             if !is_counted {
                 worker.tally.error(fault);
             }
@@ -152,7 +159,12 @@ impl From<Fault> for Broken {
     }
 }
 
-async fn answer(job: Job, outbox: &Outbox, telling: &mut Telling) -> Result<Done, Broken> {
+async fn answer(
+    job: Job,
+    trace: Option<Trace>,
+    outbox: &Outbox,
+    telling: &mut Telling,
+) -> Result<Done, Broken> {
     let worker = &job.worker;
     // Held until the end: another attempt may need it again.
     let mut debt = Debt::none(&worker.ledger);
@@ -171,7 +183,7 @@ async fn answer(job: Job, outbox: &Outbox, telling: &mut Telling) -> Result<Done
         is_callers_deadline,
         escalate_after: head.ask.latency_slo_ms.map(|slo| Duration::from_millis(u64::from(slo) * 6 / 10)),
     };
-    let claim = claim(&job, &request, timeout.total)?;
+    let claim = claim(&job, &request, timeout.total, trace)?;
     let timing = Timing { arrived: job.at };
     timing.on_dispatch(worker);
     let mut exchange = Exchange::new(plan, terms, job.at);
@@ -262,7 +274,7 @@ fn decide(job: &Job, telling: &mut Telling) -> Result<Decided, Fault> {
     Ok(Decided { request, route, plan, wants_text })
 }
 
-fn claim(job: &Job, request: &Request, total: Duration) -> Result<Claim, Fault> {
+fn claim(job: &Job, request: &Request, total: Duration, trace: Option<Trace>) -> Result<Claim, Fault> {
     let head = &request.head;
     let session = job.run.as_ref().map(Text::as_str);
     let envelope = Envelope { session, qos: job.qos, ..job.envelope };
@@ -276,7 +288,7 @@ fn claim(job: &Job, request: &Request, total: Duration) -> Result<Claim, Fault> 
     let mut claim = Claim::new(&job.worker, &job.held, job.tenant, &envelope, asked)?;
     claim.also.clone_from(&job.also);
     claim.is_spared = job.is_spared;
-    claim.trace = job.worker.trace(&HeaderMap::new(), Operation::Session, job.at);
+    claim.trace = trace;
     if let (Some(trace), Some(model)) = (&claim.trace, head.model_name()) {
         trace.set_model(model);
     }
@@ -291,10 +303,20 @@ fn upstream_body(request: &Request, offer: &OfferRow) -> Rope {
     }
 }
 
+/// The span a message says it belongs to: `trace` of its `meta`.
+pub fn parent(message: &Message) -> Option<Context> {
+    let said = message.meta.as_ref()?.trace.as_ref()?;
+    Context::of_json(std::str::from_utf8(said.as_bytes()).ok()?)
+}
+
 fn upstream_headers(job: &Job) -> HeaderMap {
     let mut out = HeaderMap::new();
     headers::for_upstream(&mut out, &job.request_id, &job.worker.shared.mark);
     out.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    // Where it is traced here, each attempt says its own.
+    if let Some(parent) = job.parent.and_then(|parent| HeaderValue::try_from(parent.to_text()).ok()) {
+        out.insert(TRACEPARENT, parent);
+    }
     out
 }
 

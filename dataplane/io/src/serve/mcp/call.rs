@@ -13,6 +13,7 @@ use dataplane_core::dialect::mcp::rpc::Id;
 use dataplane_core::dialect::mcp::tools::Completion;
 use dataplane_core::fault::{Fault, Kind};
 use dataplane_core::table::TenantId;
+use dataplane_core::trace::Context;
 use dataplane_state::tally::Operation;
 use http::HeaderValue;
 use proto_core::frame::Text;
@@ -41,6 +42,8 @@ pub struct Whose {
     pub envelope: Envelope<'static>,
     pub operation: Option<Operation>,
     pub request_id: HeaderValue,
+    /// The span its caller says it belongs to.
+    pub parent: Option<Context>,
     pub at: Moment,
 }
 
@@ -62,6 +65,7 @@ pub fn job(whose: Whose, completion: &Completion) -> Job {
         is_spared: false,
         operation: whose.operation,
         request_id: whose.request_id,
+        parent: whose.parent,
         at: whose.at,
     }
 }

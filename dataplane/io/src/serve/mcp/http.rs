@@ -12,6 +12,7 @@ use dataplane_core::dialect::mcp::request::{Asked, Meta, ToolCall};
 use dataplane_core::dialect::mcp::rpc::{self, Code, Id, Message, Refusal};
 use dataplane_core::fault::Fault;
 use dataplane_core::table::TenantId;
+use dataplane_core::trace::Context;
 use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use proto_core::frame::Text;
@@ -31,6 +32,7 @@ use crate::serve::intake;
 use crate::serve::memory;
 use crate::serve::pump;
 use crate::served::Hold;
+use crate::trace;
 use crate::words::{Dialect, Telling};
 
 /// What an answer counts as, where its status says less: a tool that failed is a result.
@@ -202,7 +204,7 @@ impl Post<'_> {
                 }
             },
         };
-        let running = Running::start(call::job(self.whose(), &completion), under_way);
+        let running = Running::start(call::job(self.whose(tool.parent), &completion), under_way);
         match tool.progress.filter(|_| wants_events(self.headers)) {
             Some(progress) => self.streamed(running, id, progress, revision),
             None => {
@@ -253,7 +255,8 @@ impl Post<'_> {
         events(AnswerBody::pumped(pumped))
     }
 
-    fn whose(&self) -> Whose {
+    /// `parent`: as its message says, which is nearer to whoever calls than the headers are.
+    fn whose(&self, parent: Option<Context>) -> Whose {
         let Envelope { deadline, tokens, picodollars, parallel, session, qos } = self.envelope;
         Whose {
             worker: Arc::clone(&self.peer.worker),
@@ -265,6 +268,7 @@ impl Post<'_> {
             envelope: Envelope { deadline, tokens, picodollars, parallel, session: None, qos },
             operation: None,
             request_id: self.request_id.clone(),
+            parent: parent.or_else(|| trace::parent(self.headers)),
             at: self.at,
         }
     }

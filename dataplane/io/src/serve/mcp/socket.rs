@@ -250,6 +250,7 @@ struct Task {
 }
 
 impl Task {
+                    parent: call.parent,
     fn id(&self) -> CallId<'_> {
         CallId::again(&self.id)
     }

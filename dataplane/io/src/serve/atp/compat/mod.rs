@@ -251,6 +251,7 @@ impl Desk {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         let outbox = Outbox::new(worker, ticket, &self.deliveries_to);
+            parent: work::parent(message),
         let task = tokio::spawn(work::run(job, outbox)).abort_handle();
         self.under_way.insert(ticket, UnderWay { asker, task });
         None
