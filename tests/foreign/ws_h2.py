@@ -5,6 +5,7 @@
     ws_h2.py
 """
 
+import contextlib
 import socket
 import ssl
 import time
@@ -22,6 +23,7 @@ from websockets.frames import Opcode
 from websockets.protocol import CLIENT, Protocol
 
 SHORT, LONG, SLOW = "mock--tokens-5", "mock--tokens-300--token-rate-150", "mock--tokens-1000--token-rate-20"
+MIB = 1 << 20
 FLOOD = "mock--tokens-50000--answer-bytes-10000000"
 
 authority = quic_kit.Authority(kit.folder())
@@ -156,6 +158,23 @@ class Stream:
                 data = data[room:]
         self.shared.flush()
 
+    def put(self, data):
+        """Bytes as they are, as far as the other end wants them."""
+        while data and not self.is_over():
+            window = self.shared.state.local_flow_control_window(self.number)
+            room = min(window, self.shared.state.max_outbound_frame_size)
+            if room <= 0:
+                self.shared.read(ANSWER_S)
+                continue
+            self.shared.state.send_data(self.number, data[:room])
+            data = data[room:]
+            self.shared.flush()
+
+    def is_over(self):
+        with contextlib.suppress(TimeoutError, BlockingIOError):
+            self.shared.read(0.01)
+        return self.ended or any(message.opcode == Opcode.CLOSE for message in self.messages)
+
     def send(self, message):
         if isinstance(message, str):
             self.words.send_text(message.encode())
@@ -289,6 +308,24 @@ def a_close_is_answered_and_the_stream_ends_while_the_connection_stays():
     while not stream.ended:
         stream.shared.read(ANSWER_S)
     assert Plain(stream.shared).status == 200
+
+
+@kit.check
+def what_is_begun_on_all_streams_of_a_connection_has_a_bound_and_its_other_requests_go_on():
+    shared, before = Shared(), proxy.metric("atp_frames_without_room_total")
+    streams = [Stream(proxy, "json", shared=shared) for _ in range(10)]
+    for stream in streams:
+        # A frame of a mebibyte, and all of it but its last byte.
+        stream.put(b"\x81\xff" + MIB.to_bytes(8, "big") + bytes(4) + b" " * (MIB - 1))
+    assert proxy.metric("atp_buffered_bytes") >= 7 * MIB, "what has come is accounted for"
+    assert [bool(stream.is_over()) for stream in streams[:7]] == [False] * 7, "below the bound nobody is"
+    turned_away = kit.until("the rest to be turned away", lambda: [s for s in streams if s.is_over()][2:])
+    assert len(turned_away) == 1, turned_away
+    assert streams[9].closed() == 1013
+    assert proxy.metric("atp_frames_without_room_total") == before + 3
+    assert Plain(shared).status == 200
+    shared.socket.close()
+    kit.until("what was begun to be free", lambda: proxy.metric("atp_buffered_bytes") < MIB)
 
 
 @kit.check

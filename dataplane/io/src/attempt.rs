@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use dataplane_core::admit::pressure::Level;
 use dataplane_core::bill::Usage;
 use dataplane_core::dialect::openai::{BodyReader, StreamReader};
 use dataplane_core::dialect::rope::Rope;
 use dataplane_core::dialect::words::{ANSWER_BYTES_MAX, Words};
 use dataplane_core::fault::{Fault, Kind, Retry};
 use dataplane_core::limit;
+use dataplane_state::ledger::Debt;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};
 use proto_core::units::Moment;
@@ -42,8 +44,8 @@ pub struct Begun {
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "most answers are whole: a box would be one allocation each")]
 pub enum Rest {
-    /// All of it.
-    Whole(Rope),
+    /// All of it, and its part of the worker's account.
+    Whole(Rope, Debt),
     /// Events, as they come.
     Events(Box<Flow<StreamReader>>),
     /// Too long to hold.
@@ -165,7 +167,8 @@ async fn begin(
     }
     if let Some(fault) = Fault::of_status(status.as_u16(), retry_after(&headers)) {
         // Read to its end if that is near, so that the connection can be used again.
-        let _ = timeout(REFUSAL_WAIT, collect(&mut body, REFUSAL_BYTES_MAX, |_| ())).await;
+        let mut held = Debt::none(&order.worker.ledger);
+        let _ = timeout(REFUSAL_WAIT, collect(&mut body, REFUSAL_BYTES_MAX, &mut held, |_| ())).await;
         return Err(fault);
     }
     if asked.streamed && status.is_success() && is_events(&headers) {
@@ -182,9 +185,14 @@ async fn begin(
     let mut reader = BodyReader::of(asked.heard);
     let is_needed = order.needs_whole && asked.heard == Words::OpenAi;
     let most = if is_needed { ANSWER_BYTES_MAX as u64 } else { WHOLE_BYTES_MAX };
-    let (first, is_whole) = collect(&mut body, most, |piece| reader.push(piece)).await?;
+    let mut held = Debt::none(&order.worker.ledger);
+    let (first, is_whole) = collect(&mut body, most, &mut held, |piece| reader.push(piece)).await?;
     if !is_whole {
         return Ok((status, headers, Rest::Long(Box::new(Flow { first, reader, body }))));
+    }
+    // In one piece to be read, and once more as it is told: refused while it is nobody's answer yet.
+    if is_needed {
+        grow(&mut held, first.len().saturating_mul(2))?;
     }
     if status.is_success() {
         let answer = reader.end();
@@ -194,7 +202,7 @@ async fn begin(
         charge.set_usage(answer.usage.unwrap_or(input_estimate(charge)));
     }
     charge.on_success();
-    Ok((status, headers, Rest::Whole(first)))
+    Ok((status, headers, Rest::Whole(first, held)))
 }
 
 /// Reads on until an event can be relayed.
@@ -223,16 +231,19 @@ fn first_fault(fault: Fault, reader: &StreamReader) -> Fault {
     Fault { retry: Retry::ElsewhereAtCost, ..fault }
 }
 
-/// Up to `most` bytes and what came with the last of them; true where that was all.
+/// Up to `most` bytes and what came with the last of them; true where that was all. Refused where the worker
+/// holds as much as it may.
 async fn collect(
     body: &mut UpstreamBody,
     most: u64,
+    held: &mut Debt,
     mut each: impl FnMut(&[u8]),
 ) -> Result<(Rope, bool), Fault> {
     let mut rope = Rope::new();
     loop {
         match poll_fn(|cx| body.poll_data(cx)).await {
             Some(Ok(piece)) => {
+                grow(held, piece.len() as u64)?;
                 each(&piece);
                 rope.push(piece);
             }
@@ -242,6 +253,13 @@ async fn collect(
         if rope.len() > most {
             return Ok((rope, false));
         }
+    }
+}
+
+fn grow(held: &mut Debt, bytes: u64) -> Result<(), Fault> {
+    match held.try_grow(bytes) {
+        true => Ok(()),
+        false => Err(Fault::proxy(Kind::Shed { again_s: Level::Red.retry_after_s() })),
     }
 }
 
@@ -264,3 +282,28 @@ const REFUSAL_BYTES_MAX: u64 = 64 * 1024;
 /// The status an overloaded provider answers with, where it has not begun to stream.
 const OVERLOADED: u16 = 529;
 const REFUSAL_WAIT: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use dataplane_state::ledger::Ledger;
+
+    use super::*;
+
+    async fn collected(bytes: usize, room: u64, most: u64) -> (Result<(u64, bool), Kind>, u64) {
+        let ledger = Arc::new(Ledger::new(room));
+        let mut held = Debt::none(&ledger);
+        let mut body = UpstreamBody::whole(Bytes::from(vec![b' '; bytes]));
+        let outcome = collect(&mut body, most, &mut held, |_| ()).await;
+        (outcome.map(|(rope, all)| (rope.len(), all)).map_err(|fault| fault.kind), held.bytes())
+    }
+
+    #[tokio::test]
+    async fn what_is_held_of_an_answer_is_accounted_for_and_refused_where_there_is_no_room() {
+        assert_eq!(collected(100, 100, 1000).await, (Ok((100, true)), 100), "at the edge");
+        assert_eq!(collected(100, 100, 99).await, (Ok((100, false)), 100), "too long to be held whole");
+        let (refused, held) = collected(101, 100, 1000).await;
+        assert!(matches!(refused, Err(Kind::Shed { .. })), "{refused:?}");
+        assert_eq!(held, 0);
+    }
+}

@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::drain::Phase;
 use crate::serve::atp::registry;
 use crate::serve::hops::Mark;
-use crate::serve::mcp::Calls;
+use crate::serve::mcp::{Calls, Listeners};
 use crate::serve::{Seats, quic};
 use crate::served::Served;
 use crate::sessions::Sessions;
@@ -37,6 +37,8 @@ pub struct Worker {
     pub tally: Arc<WorkerTally>,
     /// Bytes it holds for others.
     pub ledger: Arc<Ledger>,
+    /// Streams of changes.
+    pub listeners: Arc<Listeners>,
     random: AtomicU64,
 }
 
@@ -179,7 +181,7 @@ impl Worker {
     pub fn new(id: usize, shared: Arc<Shared>, seed: u64) -> Worker {
         let tally = Arc::clone(&shared.tallies[id]);
         let ledger = Arc::clone(&shared.ledgers[id]);
-        Worker { id, shared, tally, ledger, random: AtomicU64::new(seed) }
+        Worker { id, shared, tally, ledger, listeners: Arc::default(), random: AtomicU64::new(seed) }
     }
 
     /// The trace of a request that arrived `at`, where requests are traced and this one is drawn.

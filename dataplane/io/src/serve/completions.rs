@@ -228,7 +228,8 @@ impl Answering<'_> {
             headers.insert(REQUEST_ID, self.request_id.clone());
         }
         let body = match rest {
-            Rest::Whole(mut rope) => {
+            // Held until the answer is accounted for as what its client has not taken.
+            Rest::Whole(mut rope, _held) => {
                 if is_told {
                     rope = self.message(rope, status, &charge);
                 }

@@ -232,7 +232,7 @@ impl Conversation {
                     self.worker.tally.frames_sent.one();
                     let is_last = frame.flags.has(FlagSet::FIN) || frame.flags.has(FlagSet::RST);
                     let stream = Some(frame.stream_id).filter(|id| !id.is_empty());
-                    place.send(Outbound { stream, message, is_last });
+                    place.send(Outbound { stream, message, is_last, held: None });
                 }
                 // What an upstream sent is JSON, and still some frames cannot carry it: too deep, too many
                 // values. The stream says so.

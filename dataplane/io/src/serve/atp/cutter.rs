@@ -43,12 +43,49 @@ impl Begun {
     }
 }
 
+/// What one stream of bytes holds of a frame that is not whole.
+#[derive(Debug)]
+pub struct Rest {
+    debt: Debt,
+    begun: Begun,
+}
+
+impl Rest {
+    pub fn new(begun: &Begun) -> Rest {
+        Rest { debt: Debt::none(&begun.ledger), begun: begun.clone() }
+    }
+
+    /// So many bytes now.
+    ///
+    /// # Errors
+    /// There is no room for them; counted.
+    pub fn set(&mut self, held: usize) -> Result<(), Uncut> {
+        let (held, before) = (held as u64, self.debt.bytes());
+        if held > before && !self.debt.try_grow(held - before) {
+            self.begun.tally.frames_without_room.one();
+            return Err(Uncut::NoRoom);
+        }
+        self.debt.give_back(before.saturating_sub(held));
+        let of_all = self.begun.change(before as usize, held as usize);
+        if held > before && of_all > BEGUN_BYTES_MAX {
+            self.begun.tally.frames_without_room.one();
+            return Err(Uncut::TooMuch);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Rest {
+    fn drop(&mut self) {
+        self.begun.change(self.debt.bytes() as usize, 0);
+    }
+}
+
 /// Of one stream of bytes.
 #[derive(Debug)]
 pub struct Cutter {
     splitter: Splitter,
-    debt: Debt,
-    begun: Begun,
+    rest: Rest,
 }
 
 /// Why nothing more can be cut.
@@ -65,7 +102,7 @@ pub enum Uncut {
 impl Cutter {
     pub fn new(begun: &Begun) -> Cutter {
         let splitter = Splitter::new(FRAME_BYTES_MAX);
-        Cutter { splitter, debt: Debt::none(&begun.ledger), begun: begun.clone() }
+        Cutter { splitter, rest: Rest::new(begun) }
     }
 
     pub fn on_bytes(&mut self, piece: Bytes) {
@@ -76,30 +113,9 @@ impl Cutter {
     pub fn poll(&mut self) -> Result<Option<Bytes>, Uncut> {
         let message = self.splitter.poll().map_err(|_| Uncut::TooLong)?;
         if message.is_none() {
-            self.account()?;
+            self.rest.set(self.splitter.held_bytes())?;
         }
         Ok(message)
-    }
-
-    fn account(&mut self) -> Result<(), Uncut> {
-        let (held, before) = (self.splitter.held_bytes() as u64, self.debt.bytes());
-        if held > before && !self.debt.try_grow(held - before) {
-            self.begun.tally.frames_without_room.one();
-            return Err(Uncut::NoRoom);
-        }
-        self.debt.give_back(before.saturating_sub(held));
-        let of_all = self.begun.change(before as usize, held as usize);
-        if held > before && of_all > BEGUN_BYTES_MAX {
-            self.begun.tally.frames_without_room.one();
-            return Err(Uncut::TooMuch);
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Cutter {
-    fn drop(&mut self) {
-        self.begun.change(self.debt.bytes() as usize, 0);
     }
 }
 

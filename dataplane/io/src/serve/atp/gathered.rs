@@ -1,8 +1,10 @@
 //! Small writes that leave together, in a buffer that is there only until they have left: a library's own
-//! buffer stays as long as its connection, and most connections are idle. Reads pass through.
+//! buffer stays as long as its connection, and most connections are idle. Reads pass through and are counted.
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -14,11 +16,19 @@ pub struct Gathered<I> {
     waiting: Vec<u8>,
     /// Of `waiting`, written already.
     written: usize,
+    read: Arc<AtomicUsize>,
 }
 
 impl<I> Gathered<I> {
     pub fn new(io: I) -> Gathered<I> {
-        Gathered { io, waiting: Vec::new(), written: 0 }
+        Gathered { io, waiting: Vec::new(), written: 0, read: Arc::default() }
+    }
+}
+
+impl<I> Gathered<I> {
+    /// Bytes that were read; whoever knows what became of them takes them off.
+    pub fn read_bytes(&self) -> &Arc<AtomicUsize> {
+        &self.read
     }
 }
 
@@ -37,7 +47,11 @@ impl<I: AsyncWrite + Unpin> Gathered<I> {
 
 impl<I: AsyncRead + Unpin> AsyncRead for Gathered<I> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_read(cx, buf)
+        let (this, before) = (self.get_mut(), buf.filled().len());
+        let read = Pin::new(&mut this.io).poll_read(cx, buf);
+        // Order: relaxed. Counted and looked at by one task.
+        this.read.fetch_add(buf.filled().len() - before, Ordering::Relaxed);
+        read
     }
 }
 

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dataplane_state::ledger::Ledger;
+use dataplane_state::ledger::{Debt, Ledger};
 use dataplane_state::pipe::{self, NoPlace, pipe};
 use proto_core::frame::{Encoding, Frame, Malformed};
-use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::serve::unsent::{Share, Unsent};
 
@@ -35,6 +35,30 @@ pub struct Outbound {
     pub message: Bytes,
     /// Nothing more comes of this stream.
     pub is_last: bool,
+    /// Until it is written; `None` where whoever carries it has an account of its own.
+    pub held: Option<Held>,
+}
+
+/// What a message takes while it waits for its peer.
+#[derive(Debug)]
+pub struct Held {
+    _debt: Debt,
+    _places: Option<OwnedSemaphorePermit>,
+}
+
+impl Held {
+    /// `places`: of its connection's, where that counts what waits.
+    pub fn new(debt: Debt, places: Option<OwnedSemaphorePermit>) -> Held {
+        Held { _debt: debt, _places: places }
+    }
+}
+
+impl Outbound {
+    /// Of no stream, for a connection without an account of its own.
+    pub fn alone(message: Bytes, ledger: &Arc<Ledger>) -> Outbound {
+        let held = Held::new(Debt::of(ledger, message.len() as u64), None);
+        Outbound { stream: None, message, is_last: false, held: Some(held) }
+    }
 }
 
 /// Where frames come from.
@@ -68,8 +92,8 @@ impl In {
 pub enum Out {
     /// To a connection, or a stream of one, that carries this session alone.
     Own(Own),
-    /// To a connection whose sessions share the way.
-    Shared(mpsc::Sender<Outbound>),
+    /// To a connection whose sessions share the way; with the account of what is on it.
+    Shared(mpsc::Sender<Outbound>, Arc<Ledger>),
 }
 
 /// What is on its way is in the account of its connection.
@@ -91,7 +115,7 @@ pub struct Owed {
 #[derive(Debug)]
 pub enum Place<'a> {
     Own { place: pipe::Place<'a, Owed>, unsent: Option<&'a Arc<Unsent>>, ledger: &'a Arc<Ledger> },
-    Shared(mpsc::Permit<'a, Outbound>),
+    Shared(mpsc::Permit<'a, Outbound>, &'a Arc<Ledger>),
 }
 
 impl Place<'_> {
@@ -101,7 +125,10 @@ impl Place<'_> {
                 let share = Share::new(unsent, ledger, outbound.message.len() as u64);
                 place.send(Owed { outbound, share });
             }
-            Place::Shared(permit) => permit.send(outbound),
+            Place::Shared(permit, ledger) => {
+                let held = Held::new(Debt::of(ledger, outbound.message.len() as u64), None);
+                permit.send(Outbound { held: Some(held), ..outbound });
+            }
         }
     }
 }
@@ -114,10 +141,11 @@ impl Out {
                 let place = to.try_reserve()?;
                 Ok(Place::Own { place, unsent: unsent.as_ref(), ledger })
             }
-            Out::Shared(to) => to.try_reserve().map(Place::Shared).map_err(|error| match error {
-                TrySendError::Full(()) => NoPlace::Full,
-                TrySendError::Closed(()) => NoPlace::Closed,
-            }),
+            Out::Shared(to, ledger) => match to.try_reserve() {
+                Ok(permit) => Ok(Place::Shared(permit, ledger)),
+                Err(TrySendError::Full(())) => Err(NoPlace::Full),
+                Err(TrySendError::Closed(())) => Err(NoPlace::Closed),
+            },
         }
     }
 
@@ -125,7 +153,7 @@ impl Out {
     pub async fn writable(&mut self) -> bool {
         match self {
             Out::Own(own) => own.to.writable().await,
-            Out::Shared(to) => to.reserve().await.is_ok(),
+            Out::Shared(to, _) => to.reserve().await.is_ok(),
         }
     }
 
@@ -145,11 +173,12 @@ pub struct Plug {
 }
 
 /// Both ends.
-pub fn link(encoding: Encoding) -> (Link, Plug) {
-    let (to_connection, out) = mpsc::channel(OUTBOUND_MAX);
+pub fn link(encoding: Encoding, ledger: &Arc<Ledger>) -> (Link, Plug) {
+    let (to_connection, from_session) = mpsc::channel(OUTBOUND_MAX);
     let (inbound, from_connection) = mpsc::channel(INBOUND_MAX);
-    let link = Link { encoding, inbound: In::Many(from_connection), out: Out::Shared(to_connection) };
-    (link, Plug { inbound, out })
+    let out = Out::Shared(to_connection, Arc::clone(ledger));
+    let link = Link { encoding, inbound: In::Many(from_connection), out };
+    (link, Plug { inbound, out: from_session })
 }
 
 /// A session of a connection with one reader.

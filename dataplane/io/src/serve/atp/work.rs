@@ -212,12 +212,12 @@ async fn answer(
     let by = (Text::from(adapter), Text::from(offer.model.as_str()));
     let flow = match rest {
         Rest::Events(flow) => *flow,
-        Rest::Whole(rope) if status.is_success() && !streamed => {
+        Rest::Whole(rope, held) if status.is_success() && !streamed => {
             timing.on_end(worker);
-            return Ok(whole(rope, &charge, by, &job)?);
+            return Ok(whole(rope, held, &charge, by, &job)?);
         }
         // A refusal of what was asked, or no stream where one was asked for.
-        Rest::Whole(_) | Rest::Long(_) => {
+        Rest::Whole(..) | Rest::Long(_) => {
             let kind = match status.is_success() {
                 true => Kind::Garbled,
                 false => Kind::Status { code: status.as_u16(), retry_after_s: None },
@@ -320,13 +320,15 @@ fn upstream_headers(job: &Job) -> HeaderMap {
     out
 }
 
-fn whole(rope: Rope, charge: &Charge, by: (Text, Text), job: &Job) -> Result<Done, Fault> {
-    let mut held = Debt::none(&job.worker.ledger);
+fn whole(rope: Rope, mut held: Debt, charge: &Charge, by: (Text, Text), job: &Job) -> Result<Done, Fault> {
+    // Once more, in one piece.
     hold(&mut held, rope.len())?;
     let bytes = rope.iter().fold(Vec::new(), |mut all: Vec<u8>, piece| {
         all.extend_from_slice(piece);
         all
     });
+    held.give_back(rope.len());
+    drop(rope);
     Ok(Done {
         adapter: by.0,
         model: by.1,

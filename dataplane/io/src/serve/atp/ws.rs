@@ -3,7 +3,10 @@
 //! 64 sessions share a WebSocket. At `/mcp` messages may also be of the older protocol of tools; what each
 //! one is, it says itself.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +14,7 @@ use dataplane_core::dialect::mcp::socket as mcp;
 use dataplane_core::fault::{Fault, Kind};
 use dataplane_state::pipe;
 use futures_util::stream::{SplitSink, SplitStream};
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{SinkExt, Stream, StreamExt};
 use http::header::{
     AUTHORIZATION, CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
     SEC_WEBSOCKET_VERSION, UPGRADE,
@@ -27,10 +30,11 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 use super::compat::{self, Compat};
 use super::conversation;
+use super::cutter::{Begun, Rest, Uncut};
 use super::gathered::Gathered;
 use super::link::{Inbound, OUTBOUND_MAX, Out, Outbound, branch};
 use super::opening::Caller;
@@ -155,13 +159,16 @@ async fn carry(caller: Caller, io: Patient<TokioIo<Upgraded>>, encoding: Encodin
         .max_write_buffer_size(FRAME_BYTES_MAX * 2)
         .max_message_size(Some(FRAME_BYTES_MAX))
         .max_frame_size(Some(FRAME_BYTES_MAX));
-    let socket = WebSocketStream::from_raw_socket(Gathered::new(io), Role::Server, Some(config)).await;
+    let io = Gathered::new(io);
+    let arriving = Begins::new(&caller.peer, io.read_bytes());
+    let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
     let (sink, stream) = socket.split();
     let (out, outbound) = mpsc::channel(OUTBOUND_MAX);
     let mut phases = caller.peer.worker.shared.phases();
     let verified = caller.peer.verified.clone();
     let sessions = Vec::new();
-    let mut reader = Reader { caller, encoding, has_tools, stream, sessions, compat: None, tools: None, out };
+    let (compat, tools) = (None, None);
+    let mut reader = Reader { caller, encoding, has_tools, stream, arriving, sessions, compat, tools, out };
     let writing = tokio::spawn(write(sink, outbound, encoding));
     // What a session still has to say while the plane closes is written: its task ends, the way out closes.
     let why = tokio::select! {
@@ -194,6 +201,8 @@ enum Why {
     Broken(CloseCode),
     /// A kind of message the agreed encoding does not have.
     Unsupported,
+    /// There is no room for the rest of a message.
+    Crowded,
     Draining,
     Idle,
 }
@@ -204,6 +213,7 @@ async fn close(mut sink: SplitSink<Socket, Message>, stream: SplitStream<Socket>
         Why::TooLong => (CloseCode::Size, "a frame has at most 1 MiB"),
         Why::Broken(code) => (code, ""),
         Why::Unsupported => (CloseCode::Unsupported, "this encoding has no such messages"),
+        Why::Crowded => (CloseCode::Again, "no memory is left for the rest of a message"),
         Why::Draining => (CloseCode::Away, "draining"),
         Why::Idle => (CloseCode::Normal, "idle"),
     };
@@ -225,6 +235,7 @@ struct Reader {
     /// Messages may be of the older protocol of tools.
     has_tools: bool,
     stream: SplitStream<Socket>,
+    arriving: Begins,
     /// By name; nearly always one, so a list, and no larger than it must be.
     sessions: Vec<(Text, pipe::Sender<Inbound>)>,
     /// For peers that never open a session.
@@ -236,23 +247,27 @@ struct Reader {
 
 impl Reader {
     async fn read(&mut self) -> Why {
-        use tokio_tungstenite::tungstenite::Error;
         loop {
-            let message = match timeout(IDLE_WAIT, self.stream.next()).await {
-                // A session beats every few seconds; who has none says nothing at all.
-                Err(_) => {
-                    if let Some(tools) = &self.tools {
-                        tools.on_idle().await;
+            let message =
+                match timeout(IDLE_WAIT, poll_fn(|cx| self.arriving.poll_next(&mut self.stream, cx))).await {
+                    // A session beats every few seconds; who has none says nothing at all.
+                    Err(_) => {
+                        if let Some(tools) = &self.tools {
+                            tools.on_idle().await;
+                        }
+                        return Why::Idle;
                     }
-                    return Why::Idle;
-                }
-                Ok(None) => return Why::Over,
-                Ok(Some(Ok(message))) => message,
-                Ok(Some(Err(Error::Capacity(_)))) => return Why::TooLong,
-                Ok(Some(Err(Error::Utf8(_)))) => return Why::Broken(CloseCode::Invalid),
-                Ok(Some(Err(Error::Protocol(_)))) => return Why::Broken(CloseCode::Protocol),
-                Ok(Some(Err(_))) => return Why::Over,
-            };
+                    Ok(Err(uncut)) => {
+                        tracing::debug!(%uncut, "a WebSocket cannot be read on");
+                        return Why::Crowded;
+                    }
+                    Ok(Ok(None)) => return Why::Over,
+                    Ok(Ok(Some(Ok(message)))) => message,
+                    Ok(Ok(Some(Err(Error::Capacity(_))))) => return Why::TooLong,
+                    Ok(Ok(Some(Err(Error::Utf8(_))))) => return Why::Broken(CloseCode::Invalid),
+                    Ok(Ok(Some(Err(Error::Protocol(_))))) => return Why::Broken(CloseCode::Protocol),
+                    Ok(Ok(Some(Err(_)))) => return Why::Over,
+                };
             let is_alive = match (message, self.encoding) {
                 (Message::Text(text), Encoding::Json) => self.on_json(text.into()).await,
                 (Message::Binary(_), Encoding::Json) => self.on_binary().await,
@@ -331,7 +346,8 @@ impl Reader {
         }
         // In memory of its own, or it would keep what the frame came in.
         let id = Text::from(frame.session_id.as_str());
-        let (link, inbound) = branch(self.encoding, Out::Shared(self.out.clone()));
+        let (link, inbound) =
+            branch(self.encoding, Out::Shared(self.out.clone(), Arc::clone(&self.caller.peer.worker.ledger)));
         self.sessions.reserve_exact(1);
         self.sessions.push((id, inbound));
         tokio::spawn(conversation::run(self.caller.clone(), frame, link));
@@ -347,6 +363,45 @@ impl Reader {
     }
 }
 
+/// What came of a message that is not whole, in the account of its worker and of its connection.
+struct Begins {
+    rest: Rest,
+    read: Arc<AtomicUsize>,
+}
+
+impl Begins {
+    fn new(peer: &Peer, read: &Arc<AtomicUsize>) -> Begins {
+        // On a stream of HTTP/2 its connection has others; else it is the connection.
+        let own = Arc::default();
+        let begun = Begun::of(&peer.worker, peer.stage.begun_bytes().unwrap_or(&own));
+        Begins { rest: Rest::new(&begun), read: Arc::clone(read) }
+    }
+
+    fn poll_next<S: Stream<Item = Result<Message, Error>> + Unpin>(
+        &mut self,
+        stream: &mut S,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<S::Item>, Uncut>> {
+        let polled = stream.poll_next_unpin(cx);
+        // Order: relaxed, here and below: counted and looked at by one task.
+        let read = self.read.load(Ordering::Relaxed);
+        let left = match &polled {
+            Poll::Pending => read,
+            // May stand between the parts of a message.
+            Poll::Ready(Some(Ok(Message::Ping(said) | Message::Pong(said)))) => {
+                read.saturating_sub(said.len() + CONTROL_BYTES)
+            }
+            Poll::Ready(_) => 0,
+        };
+        // Order: relaxed, see above.
+        self.read.store(left, Ordering::Relaxed);
+        match self.rest.set(left) {
+            Ok(()) => polled.map(Ok),
+            Err(uncut) => Poll::Ready(Err(uncut)),
+        }
+    }
+}
+
 /// The first frame of a session that is negotiated.
 fn is_opening(frame: &Frame) -> bool {
     frame.flags.has(FlagSet::SYN) && frame.stream_id.is_empty()
@@ -358,13 +413,17 @@ async fn write(
     mut out: mpsc::Receiver<Outbound>,
     encoding: Encoding,
 ) -> Option<SplitSink<Socket, Message>> {
+    let mut held = Vec::new();
     while let Some(first) = out.recv().await {
         let mut next = Some(first);
         while let Some(outbound) = next {
+            // What is fed may still be in a buffer: it is held until it is flushed.
+            held.extend(outbound.held);
             sink.feed(message(outbound.message, encoding)?).await.ok()?;
-            next = out.try_recv().ok();
+            next = if held.len() < OUTBOUND_MAX { out.try_recv().ok() } else { None };
         }
         sink.flush().await.ok()?;
+        held = Vec::new();
     }
     Some(sink)
 }
@@ -380,6 +439,8 @@ fn message(bytes: Bytes, encoding: Encoding) -> Option<Message> {
     }
 }
 
+/// Around what a ping of a client says.
+const CONTROL_BYTES: usize = 6;
 /// Of 16 bytes in base64.
 const KEY_CHARS: usize = 24;
 /// Many connections are idle; the library's own default is 128 KiB each.

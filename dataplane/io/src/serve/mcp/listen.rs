@@ -13,6 +13,7 @@ use http::{HeaderMap, Response};
 use tokio::time::interval;
 
 use super::http::events;
+use super::listeners::{Place, Whose};
 use super::{Live, listing};
 use crate::drain::Phase;
 use crate::serve::Peer;
@@ -28,14 +29,15 @@ pub fn serve(
     stream: Option<Id<'_>>,
     tools: bool,
 ) -> Result<Response<AnswerBody>, Fault> {
-    let worker = &peer.worker;
-    let closed = worker.tally.mcp_closed.value();
-    if worker.tally.mcp_opened.value().saturating_sub(closed) >= LIVE_MAX {
-        return Err(Fault::client(Kind::Overloaded));
-    }
+    let (worker, held) = (&peer.worker, held(peer)?);
+    let tenant = held.table.tenant(known(&held.table, headers, peer)?);
+    let is_anybody = tenant.name.as_str() == PUBLIC;
+    let whose = Whose { tenant: tenant.hash, address: is_anybody.then_some(peer.address) };
+    let place = worker.listeners.join(whose).ok_or(Fault::client(Kind::Overloaded))?;
     let (pump, pumped) = pump::channel(worker, &peer.stage);
     let listener = Listener {
         _live: Live::new(worker),
+        _place: place,
         peer: Arc::clone(peer),
         headers: credentials(headers),
         stream: stream.map(|id| id.as_json().into()),
@@ -47,6 +49,7 @@ pub fn serve(
 
 struct Listener {
     _live: Live,
+    _place: Place,
     peer: Arc<Peer>,
     headers: HeaderMap,
     stream: Option<Box<str>>,
@@ -112,5 +115,5 @@ fn event(write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Looks without a word, after which a stream says that it lives.
 const QUIET_LOOKS: u32 = 15;
-/// Of one worker, WebSockets with tools included: each looks at the list once a second.
-const LIVE_MAX: u64 = 1024;
+/// Who is served without a key: as many as there are addresses.
+const PUBLIC: &str = "public";

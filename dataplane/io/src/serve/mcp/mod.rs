@@ -15,12 +15,15 @@ mod calls;
 mod fixed;
 mod http;
 mod listen;
+mod listeners;
 mod listing;
 mod memory;
+mod room;
 pub mod socket;
 
 pub use self::calls::Calls;
 pub use self::http::{Counted, serve};
+pub use self::listeners::Listeners;
 pub use self::listing::listing;
 
 use std::sync::Arc;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use dataplane_core::admit::envelope::Envelope;
 use dataplane_core::dialect::mcp::socket::{self, Call, CallId, HEARTBEAT, Place, Said};
 use dataplane_core::fault::{Fault, Kind};
+use dataplane_state::ledger::Debt;
 use dataplane_state::tally::Operation;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
@@ -19,10 +20,12 @@ use super::Live;
 use super::call::{self, Came, Last, Running, Whose};
 use super::fixed::{Called, Handler};
 use super::listing::{self, Target};
+use super::room::Room;
 use crate::clock;
 use crate::serve::atp::Caller;
-use crate::serve::atp::link::Outbound;
+use crate::serve::atp::link::{Held, Outbound};
 use crate::serve::memory;
+use crate::worker::Worker;
 
 /// The reader's end of a connection that speaks it.
 pub struct Tools {
@@ -44,6 +47,7 @@ pub fn start(caller: &Caller, out: &mpsc::Sender<Outbound>) -> Tools {
         caller: caller.clone(),
         out: out.clone(),
         results_to,
+        rooms: [Room::new(&caller.peer.worker.ledger), Room::new(&caller.peer.worker.ledger)],
         under_way: HashMap::new(),
         next: 0,
     };
@@ -63,9 +67,10 @@ impl Tools {
     }
 }
 
-/// Something for the peer; with the number of its call, where that is over.
+/// Something for the peer, and the room it takes; with the number of its call, where that is over.
 struct Told {
     message: Bytes,
+    held: Held,
     over: Option<u64>,
 }
 
@@ -74,6 +79,8 @@ struct Desk {
     caller: Caller,
     out: mpsc::Sender<Outbound>,
     results_to: mpsc::Sender<Told>,
+    /// For what calls say, and for what is said at once: one never waits for the other.
+    rooms: [Room; 2],
     under_way: HashMap<u64, UnderWay>,
     next: u64,
 }
@@ -95,16 +102,19 @@ impl Desk {
     async fn serve(mut self, mut asked: mpsc::Receiver<Asked>, mut results: mpsc::Receiver<Told>) {
         let mut beat = pin!(sleep_until(Instant::now() + BEAT_EVERY));
         loop {
-            let said = tokio::select! {
+            let (mut of_call, mut said) = (None, None);
+            tokio::select! {
                 asked = asked.recv() => match asked {
-                    Some(Asked::Message(message)) => self.on_message(&message),
-                    Some(Asked::Idle) => Some(error(CallId::NONE, "IDLE_TIMEOUT", "nothing came for 75 s")),
+                    Some(Asked::Message(message)) => said = self.on_message(&message),
+                    Some(Asked::Idle) => {
+                        said = Some(error(CallId::NONE, "IDLE_TIMEOUT", "nothing came for 75 s"));
+                    }
                     None => return,
                 },
                 told = results.recv() => match told {
-                    Some(Told { message, over }) => {
+                    Some(Told { message, held, over }) => {
                         over.map(|call| self.under_way.remove(&call));
-                        Some(message)
+                        of_call = Some((message, held));
                     }
                     None => return,
                 },
@@ -114,21 +124,45 @@ impl Desk {
                     if self.say(Bytes::new()).await.is_err() {
                         return;
                     }
-                    Some(Bytes::from_static(HEARTBEAT))
+                    said = Some(Bytes::from_static(HEARTBEAT));
                 }
                 () = self.out.closed() => return,
-            };
+            }
             beat.as_mut().reset(Instant::now() + BEAT_EVERY);
             if let Some(message) = said
                 && self.say(message).await.is_err()
             {
                 return;
             }
+            if let Some((message, held)) = of_call
+                && self.put(message, held).await.is_err()
+            {
+                return;
+            }
         }
     }
 
-    async fn say(&self, message: Bytes) -> Result<(), mpsc::error::SendError<Outbound>> {
-        self.out.send(Outbound { stream: None, message, is_last: false }).await
+    /// Waits for room; an error is a connection that is gone.
+    async fn say(&self, mut message: Bytes) -> Result<(), Fault> {
+        loop {
+            let held = tokio::select! {
+                held = self.rooms[1].take(message.len()) => held,
+                () = self.out.closed() => return Err(Fault::client(Kind::ClientGone)),
+            };
+            match held {
+                Ok(held) => return self.put(message, held).await,
+                // The worker has no memory for it, and always some for a refusal.
+                Err(fault) => {
+                    self.caller.peer.worker.tally.error(fault);
+                    message = error(CallId::NONE, socket::code(fault), OVERLOADED);
+                }
+            }
+        }
+    }
+
+    async fn put(&self, message: Bytes, held: Held) -> Result<(), Fault> {
+        let outbound = Outbound { stream: None, message, is_last: false, held: Some(held) };
+        self.out.send(outbound).await.map_err(|_| Fault::client(Kind::ClientGone))
     }
 
     /// The answer, where there is one at once.
@@ -216,6 +250,7 @@ impl Desk {
                     envelope: Envelope::default(),
                     operation: Some(Operation::Mcp),
                     request_id,
+                    parent: call.parent,
                     at: clock::now(),
                 };
                 let running = Running::start(call::job(whose, &completion), None);
@@ -237,7 +272,9 @@ impl Desk {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let task = Task { number: self.next, id: id.as_json().into(), to: self.results_to.clone() };
+        let (room, worker) = (self.rooms[0].clone(), Arc::clone(&self.caller.peer.worker));
+        let to = self.results_to.clone();
+        let task = Task { number: self.next, id: id.as_json().into(), to, room, worker };
         tokio::spawn(run(task)).abort_handle()
     }
 }
@@ -247,18 +284,39 @@ struct Task {
     number: u64,
     id: Box<str>,
     to: mpsc::Sender<Told>,
+    room: Room,
+    worker: Arc<Worker>,
 }
 
 impl Task {
-                    parent: call.parent,
     fn id(&self) -> CallId<'_> {
         CallId::again(&self.id)
     }
 
-    /// False where nobody wants it any more. Waits where the connection takes nothing.
+    /// False where nobody wants it any more. Waits where the connection takes nothing; where the worker has
+    /// no memory for it, the call fails instead.
     async fn say(&self, out: Vec<u8>, is_over: bool) -> bool {
+        match self.room.take(out.len()).await {
+            Ok(held) => self.put(out, held, is_over).await && !is_over,
+            Err(fault) => {
+                self.refuse(fault).await;
+                false
+            }
+        }
+    }
+
+    async fn put(&self, out: Vec<u8>, held: Held, is_over: bool) -> bool {
         let over = is_over.then_some(self.number);
-        self.to.send(Told { message: out.into(), over }).await.is_ok()
+        self.to.send(Told { message: out.into(), held, over }).await.is_ok()
+    }
+
+    /// The last word of a call that is over.
+    async fn refuse(&self, fault: Fault) {
+        self.worker.tally.error(fault);
+        let message = error(self.id(), socket::code(fault), OVERLOADED);
+        // So few bytes are always there.
+        let held = Held::new(Debt::of(&self.worker.ledger, message.len() as u64), None);
+        self.put(message.into(), held, true).await;
     }
 }
 
@@ -274,7 +332,7 @@ async fn handled(handler: &'static Handler, called: Called, task: Task) {
 /// `streamed`: whose pieces are told, and counted; `None`: only the whole.
 async fn completed(
     mut running: Running,
-    streamed: Option<Arc<crate::worker::Worker>>,
+    streamed: Option<Arc<Worker>>,
     quality: Option<&'static str>,
     task: Task,
 ) {
@@ -296,7 +354,15 @@ async fn completed(
         };
         match last {
             Last::Done(done) => {
+                // Before it is written a second time.
+                let text = done.text.as_ref().map_or(0, Vec::len);
+                let held = match task.room.take(text + AROUND_BYTES).await {
+                    Ok(held) => held,
+                    Err(fault) => return task.refuse(fault).await,
+                };
                 socket::last(task.id(), sequence + 1, &call::completed(&done), quality, &mut out);
+                task.put(out, held, true).await;
+                return;
             }
             Last::Failed(fault, reason) => socket::error(task.id(), socket::code(fault), &reason, &mut out),
         }
@@ -315,6 +381,9 @@ fn error(id: CallId<'_>, code: &str, message: &str) -> Bytes {
 const ASKED_MAX: usize = 16;
 /// What calls have said and the connection has not taken; each call waits with its next.
 const RESULTS_MAX: usize = 16;
+const OVERLOADED: &str = "This server is overloaded; try again later.";
+/// Of a final message, beside its text.
+const AROUND_BYTES: usize = 1024;
 /// Calls of one connection at once.
 const CALLS_MAX: usize = 64;
 /// As existing clients know it.

@@ -5,12 +5,13 @@ mod answer;
 mod request;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use dataplane_core::admit::envelope::Envelope;
 use dataplane_core::fault::Kind;
-use dataplane_state::ledger::Debt;
+use dataplane_state::ledger::{Debt, Ledger};
 use dataplane_state::tally::Operation;
 use proto_core::frame::json::Received;
 use proto_core::frame::{FlagSet, Frame, Malformed, Text};
@@ -140,11 +141,15 @@ impl Desk {
                 () = self.out.closed() => return,
             };
             if let Some(message) = said
-                && self.out.send(Outbound { stream: None, message, is_last: false }).await.is_err()
+                && self.out.send(Outbound::alone(message, self.ledger())).await.is_err()
             {
                 return;
             }
         }
+    }
+
+    fn ledger(&self) -> &Arc<Ledger> {
+        &self.caller.peer.worker.ledger
     }
 
     fn on_received(&mut self, received: Received) -> Option<Bytes> {
@@ -246,12 +251,12 @@ impl Desk {
             operation: Some(Operation::Session),
             is_spared: false,
             request_id: telling.request_id().clone(),
+            parent: work::parent(message),
             at: clock::now(),
         };
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         let outbox = Outbox::new(worker, ticket, &self.deliveries_to);
-            parent: work::parent(message),
         let task = tokio::spawn(work::run(job, outbox)).abort_handle();
         self.under_way.insert(ticket, UnderWay { asker, task });
         None

@@ -54,7 +54,7 @@ pub async fn serve(guest: Guest) {
         opened: None,
     });
     let encoding = reader.encoding();
-    let (link, Plug { inbound, out }) = link(encoding);
+    let (link, Plug { inbound, out }) = link(encoding, &guest.worker.ledger);
     let caller = Caller { peer, headers: Arc::default() };
     let session = first.session_id.clone();
     tokio::spawn(conversation::run(caller, first, link));

@@ -146,7 +146,7 @@ impl Ways {
         outbound: Outbound,
         of: impl FnOnce(Text) -> Of,
     ) -> Result<(), TooMuch> {
-        let Outbound { stream, message, is_last } = outbound;
+        let Outbound { stream, message, is_last, held: _ } = outbound;
         let mut stream = stream.unwrap_or_default();
         match self.by_stream.get(&stream) {
             // What is left to say of one that is over.
