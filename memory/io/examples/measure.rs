@@ -5,8 +5,11 @@
 //! cargo run --release -p memory-io --example measure -- [OBJECTS] [FOLDER]
 //! ```
 
+use std::fs::File;
+use std::io::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -38,6 +41,7 @@ async fn main() -> Result<(), Failure> {
     let began = Instant::now();
     fill(address, objects).await?;
     println!("{objects} objects of {WORDS_EACH} words put in {:.1} s", began.elapsed().as_secs_f64());
+    print("one page of a file and its fdatasync", syncs(&folder)?);
     let mut caller = Caller::new(address).await?;
     let mut random = Random(7);
     let mut puts = Vec::new();
@@ -57,16 +61,40 @@ async fn main() -> Result<(), Failure> {
         }
         print(&format!("search, {words} words"), searches);
     }
-    let mut commonest = Vec::new();
-    for _ in 0..CALLS / 10 {
-        let question = json!({"q": "w0 w1 w2"});
-        commonest.push(caller.timed(Method::POST, "/v1/memory/search", &question).await?);
+    for (what, q, cursor) in QUESTIONS {
+        let mut searches = Vec::new();
+        for _ in 0..CALLS {
+            let question = json!({"q": q, "cursor": cursor});
+            searches.push(caller.timed(Method::POST, "/v1/memory/search", &question).await?);
+        }
+        print(&format!("search, {what}"), searches);
     }
-    print("search, the 3 commonest words", commonest);
+    let mut fresh = Vec::new();
+    for at in 0..CALLS / 10 {
+        caller.timed(Method::PUT, &format!("/v1/memory/fresh/{at}"), &object(&mut random)).await?;
+        let question = json!({"q": text(&mut random, 3)});
+        fresh.push(caller.timed(Method::POST, "/v1/memory/search", &question).await?);
+    }
+    print("search, 3 words, right after a put", fresh);
     drop((stop, caller));
     serving.await??;
     std::fs::remove_dir_all(&folder)?;
     Ok(())
+}
+
+/// What the disk itself takes for one write that is to stay: no put can be faster.
+fn syncs(folder: &Path) -> std::io::Result<Vec<Duration>> {
+    let mut file = File::create(folder.join("syncs"))?;
+    file.write_all(&[1; 64 * PAGE])?;
+    file.sync_all()?;
+    let mut times = Vec::new();
+    for at in 0..CALLS / 10 {
+        let began = Instant::now();
+        file.write_all_at(&[2; PAGE], (at % 64 * PAGE) as u64)?;
+        file.sync_data()?;
+        times.push(began.elapsed());
+    }
+    Ok(times)
 }
 
 /// Many at once, as the store commits them together.
@@ -152,6 +180,14 @@ fn print(what: &str, mut times: Vec<Duration>) {
     println!("{what}: p50 {:.2} ms, p99 {:.2} ms, most {:.2} ms", at(500), at(990), at(1000));
 }
 
+const PAGE: usize = 4096;
+/// Of the words below, the commonest is `w0`.
+const QUESTIONS: [(&str, &str, Option<&str>); 4] = [
+    ("the commonest word", "w0", None),
+    ("the 3 commonest words", "w0 w1 w2", None),
+    ("a rare word", "w40000", None),
+    ("the commonest word, the 51st page", "w0", Some("500")),
+];
 const OBJECTS: usize = 100_000;
 const CALLS: usize = 2000;
 const WORDS_EACH: usize = 20;

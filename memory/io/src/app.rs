@@ -20,6 +20,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use crate::backend::OneFile;
 use crate::clock;
 use crate::config::Config;
+use crate::index::{self, Index};
 use crate::serve::guard::{Guarded, Stage};
 use crate::serve::{self, Gateway};
 use crate::store::changes::EVICTED_MAX;
@@ -46,6 +47,7 @@ pub struct Bound {
     listener: TcpListener,
     address: SocketAddr,
     closed: Closed,
+    index_closed: index::Closed,
     file_closed: FileClosed,
 }
 
@@ -71,11 +73,14 @@ pub async fn bind_at(config: Config, clock: Clock) -> Result<Bound, StartFault> 
     let store = Arc::new(store);
     let (writer, closed) = Writer::start(Arc::clone(&store), Arc::clone(&clock), metrics.failed.clone())
         .map_err(|error| internal(format!("no thread for the writer: {error}")))?;
+    let followed: Arc<Store> = Arc::clone(&store);
+    let (index, index_closed) = Index::start(followed, &config.data_dir, &metrics)
+        .map_err(|error| internal(format!("no thread for the search index: {error}")))?;
     let is_loopback = address.ip().is_loopback();
     let watches = Mutex::new(HashMap::new());
-    let backend = OneFile { store, writer, clock: Arc::clone(&clock) };
+    let backend = OneFile { store, writer, index, clock: Arc::clone(&clock) };
     let gateway = Arc::new(Gateway { config, backend, clock, metrics, is_loopback, watches });
-    Ok(Bound { gateway, listener, address, closed, file_closed })
+    Ok(Bound { gateway, listener, address, closed, index_closed, file_closed })
 }
 
 /// Makes the folder and those above it; its own content is for its owner only.
@@ -101,7 +106,7 @@ impl Bound {
 
     /// Serves until `shutdown` ends, then lets requests under way finish, and closes the store.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<(), String> {
-        let Bound { gateway, listener, mut closed, file_closed, .. } = self;
+        let Bound { gateway, listener, mut closed, index_closed, file_closed, .. } = self;
         let (stop, stopping) = watch::channel(false);
         let mut connections = JoinSet::new();
         let sweeper = tokio::spawn(sweep(Arc::clone(&gateway)));
@@ -127,6 +132,9 @@ impl Bound {
         }
         // An error means that it has ended already.
         let _ = closed.await;
+        if timeout(GRACE, index_closed).await.is_err() {
+            tracing::warn!("the search index did not end in time; it is looked through at the next start");
+        }
         // A read that nobody waits for any more may still hold the file on a thread of its own.
         if timeout(GRACE, file_closed).await.is_err() {
             tracing::warn!("a read did not end in time; the store's file is still open");

@@ -2,9 +2,9 @@
 //! `memory_core`.
 //!
 //! Rooms, in reading order: [`config`] (how it is set up), [`app`] (how its parts are wired), [`identity`]
-//! (who calls), [`serve`] (calls and answers), [`backend`] (what they ask of
-//! whoever keeps items), [`writer`] (the one that changes the store), [`store`] (where
-//! items and events are kept), [`telemetry`] (what is counted), [`clock`].
+//! (who calls), [`serve`] (calls and answers), [`backend`] (what they ask of whoever keeps items), [`writer`]
+//! (the one that changes the store), [`store`] (where items and events are kept), [`index`] (what is found by
+//! its words), [`telemetry`] (what is counted), [`clock`].
 //!
 //! Waiting is allowed here: nothing of this crate is on the path of a request to a model.
 
@@ -13,6 +13,7 @@ pub mod backend;
 pub mod clock;
 pub mod config;
 pub mod identity;
+pub mod index;
 pub mod serve;
 pub mod store;
 pub mod telemetry;

@@ -19,6 +19,8 @@ pub struct Metrics {
     pub redactions: IntCounter,
     pub expired: IntCounter,
     pub failed: IntCounter,
+    pub index_failures: IntCounter,
+    pub index_rebuilds: IntCounter,
     pub connections: IntGauge,
     pub connections_cut: IntCounter,
     tenants: IntGauge,
@@ -60,6 +62,14 @@ impl Metrics {
             failed: counter(
                 "atp_memory_writes_failed_total",
                 "Changes and audit events whose transaction failed.",
+            )?,
+            index_failures: counter(
+                "atp_memory_index_failures_total",
+                "Times the search index failed and was read again.",
+            )?,
+            index_rebuilds: counter(
+                "atp_memory_index_rebuilds_total",
+                "Times the search index was made anew, its first making included.",
             )?,
             connections: gauge("atp_memory_connections", "Connections open now.")?,
             connections_cut: counter(

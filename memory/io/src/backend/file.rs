@@ -7,13 +7,14 @@ use memory_core::audit::EventKind;
 use memory_core::consistency::Consistency;
 use memory_core::entry::{Entry, Precondition};
 use memory_core::place::{Namespace, Place};
-use memory_core::search::Words;
 use memory_core::wall::Wall;
 
 use super::Noted;
+use crate::index::ask::Question;
+use crate::index::{Index, Matches};
 use crate::store::account::Account;
 use crate::store::changes::{Changes, Put, Refused, of_read};
-use crate::store::reading::{EventFilter, Integrity, Item, Kept, Matches, Page, Question, Reading};
+use crate::store::reading::{EventFilter, Integrity, Item, Kept, Page, Reading};
 use crate::store::{Fail, Store, StoreFault};
 use crate::writer::{Clock, Writer};
 
@@ -22,6 +23,7 @@ use crate::writer::{Clock, Writer};
 pub struct OneFile {
     pub store: Arc<Store>,
     pub writer: Writer,
+    pub index: Index,
     pub clock: Clock,
 }
 
@@ -74,20 +76,8 @@ impl OneFile {
             .await
     }
 
-    pub async fn search(
-        &self,
-        tenant: Arc<str>,
-        words: Words,
-        namespace: Option<Namespace>,
-        skip: usize,
-        limit: usize,
-    ) -> Result<Matches, StoreFault> {
-        let now = (self.clock)();
-        self.read(move |reading| {
-            let question = Question { words: &words, namespace: namespace.as_ref(), skip, limit };
-            reading.search(&tenant, &question, now)
-        })
-        .await
+    pub async fn search(&self, tenant: Arc<str>, question: Question) -> Result<Matches, StoreFault> {
+        self.index.search(&tenant, &question, (self.clock)()).await
     }
 
     pub async fn of_subject(

@@ -129,7 +129,7 @@ impl Fault {
             Fault::Store(StoreFault::Stopping) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "stopping", "the gateway is stopping".into())
             }
-            Fault::Store(fault @ StoreFault::Busy) => {
+            Fault::Store(fault @ (StoreFault::Busy | StoreFault::Behind | StoreFault::Search)) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "busy", fault.to_string())
             }
             Fault::Store(_) => {

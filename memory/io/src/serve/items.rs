@@ -11,7 +11,6 @@ use memory_core::consistency::Consistency;
 use memory_core::entry::{Entry, Precondition, lifetime};
 use memory_core::place::{Namespace, Place};
 use memory_core::redact::{self, Found};
-use memory_core::search::Words;
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -20,8 +19,10 @@ use super::Asked;
 use super::answer::{self, Answer, Fault};
 use super::intake::{self, SearchBody, Stored};
 use crate::backend::Noted;
+use crate::index::Matches;
+use crate::index::ask::Question;
 use crate::store::changes::Put;
-use crate::store::reading::{Item, Matches};
+use crate::store::reading::Item;
 
 /// An item as it is answered.
 #[derive(Serialize)]
@@ -31,7 +32,7 @@ pub struct Shown<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    score: Option<f64>,
+    score: Option<f32>,
     object: &'a RawValue,
     version: u64,
     created: String,
@@ -60,7 +61,7 @@ impl<'a> Shown<'a> {
     }
 
     /// With it.
-    pub fn at_place(item: &'a Item, score: Option<f64>) -> Result<Shown<'a>, Fault> {
+    pub fn at_place(item: &'a Item, score: Option<f32>) -> Result<Shown<'a>, Fault> {
         let place = Place::of_path(&item.path).map_err(|error| {
             tracing::error!(%error, path = item.path, "a stored path is no place");
             Fault::Internal
@@ -88,7 +89,6 @@ pub async fn put(asked: &Asked<'_>, place: Place, body: Incoming) -> Result<Answ
         tenant: asked.tenant.to_string(),
         place,
         value: json,
-        words: Words::of(&value),
         precondition,
         lifetime,
         quota: gateway.config.quota,
@@ -181,16 +181,11 @@ pub async fn search(asked: &Asked<'_>, body: Incoming) -> Result<Answer, Fault> 
         Some(Ok(skip)) if skip <= SEARCH_DEPTH_MAX => skip,
         Some(_) => return Err(invalid("cursor is what an answer to this search had as `cursor`".into())),
     };
-    let words = Words::of_text(&q);
-    if words.total == 0 {
-        return Err(invalid("q has no word to look for".into()));
-    }
+    let question = Question::of(&q, namespace.clone(), skip, limit)
+        .ok_or_else(|| invalid("q has no word to look for".into()))?;
     gateway.watch(&asked.tenant, namespace.as_ref().map_or("", Namespace::as_str));
-    let (tenant, within) = (Arc::clone(&asked.tenant), namespace.clone());
-    let Matches { items: found, has_more } =
-        gateway.backend.search(tenant, words, within, skip, limit).await?;
-    let next = skip + found.len();
-    let cursor = (has_more && next <= SEARCH_DEPTH_MAX).then(|| next.to_string());
+    let Matches { items: found, next } = gateway.backend.search(Arc::clone(&asked.tenant), question).await?;
+    let cursor = next.filter(|next| *next <= SEARCH_DEPTH_MAX).map(|next| next.to_string());
     let namespace = namespace.map(|namespace| namespace.to_string()).unwrap_or_default();
     note(asked, EventKind::Search, namespace, found.len()).await?;
     let shown = found.iter().map(|(score, item)| Shown::at_place(item, Some(*score)));

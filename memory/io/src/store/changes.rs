@@ -8,7 +8,6 @@ use memory_core::audit::{Event, EventKind, Hash, Seal, Secret};
 use memory_core::entry::{Entry, Precondition};
 use memory_core::place::Place;
 use memory_core::quota::{Admitted, Charge, Quota, QuotaFault};
-use memory_core::search::Words;
 use memory_core::wall::Wall;
 
 use super::account::Account;
@@ -21,8 +20,6 @@ pub struct Put {
     pub place: Place,
     /// JSON.
     pub value: Vec<u8>,
-    /// Of the value.
-    pub words: Words,
     pub precondition: Precondition,
     pub lifetime: Option<Duration>,
     pub quota: Quota,

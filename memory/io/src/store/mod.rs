@@ -1,12 +1,13 @@
 //! Where items and events are kept: a redb file, `memory.redb` in the data folder, readable by its owner
-//! only. What an item is found by, its value, its expiry, its words and its event change in one transaction,
-//! and a commit is on disk when it returns; so the file is consistent after `kill -9` or a power cut, and
-//! nothing that was acknowledged is lost.
+//! only. What an item is found by, its value, its expiry and its event change in one transaction, and a
+//! commit is on disk when it returns; so the file is consistent after `kill -9` or a power cut, and nothing
+//! that was acknowledged is lost.
 //!
 //! Everything here blocks: it runs on the writer's thread, or on those for blocking work.
 
 pub mod account;
 pub mod changes;
+pub mod feed;
 pub mod reading;
 mod tables;
 pub mod writing;
@@ -18,11 +19,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
 use memory_core::audit::Secret;
+use memory_core::wall::Wall;
 use redb::{Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, WriteTransaction};
 use tokio::sync::oneshot;
 
-use self::reading::Reading;
+use self::feed::Feed;
+use self::reading::{Item, Reading};
 use self::writing::Writing;
+use crate::index::source::{Followed, Source, State};
 
 /// The file.
 #[derive(Debug)]
@@ -32,6 +36,7 @@ pub struct Store {
     /// anew. Reads and writes share the lock; only opening anew holds it alone.
     database: RwLock<Option<Database>>,
     secret: Option<Secret>,
+    feed: Feed,
     /// Goes with the store, after the database: the last field.
     _open: oneshot::Sender<()>,
 }
@@ -58,6 +63,10 @@ pub enum StoreFault {
     Busy,
     #[error("the disk took too long; the write may still happen")]
     Late,
+    #[error("the search index is being made from what is stored; try again in a moment")]
+    Behind,
+    #[error("the search index cannot be read; the log says why")]
+    Search,
 }
 
 impl Store {
@@ -67,7 +76,10 @@ impl Store {
         let path = data_dir.join(FILE);
         let database = open(&path)?;
         let (open, closed) = oneshot::channel();
-        Ok((Store { path, database: RwLock::new(Some(database)), secret, _open: open }, closed))
+        Ok((
+            Store { path, database: RwLock::new(Some(database)), secret, feed: Feed::default(), _open: open },
+            closed,
+        ))
     }
 
     /// Reads the newest committed state.
@@ -80,9 +92,19 @@ impl Store {
     pub fn write<T>(&self, work: impl FnOnce(&mut Writing<'_>) -> Result<T, Fail>) -> Result<T, StoreFault> {
         self.attempt(|database| {
             let transaction = begin(database)?;
-            let value = work(&mut Writing::open(&transaction, self.secret.as_ref())?)?;
-            transaction.commit()?;
-            Ok(value)
+            let mut writing = Writing::open(&transaction, self.secret.as_ref())?;
+            let value = work(&mut writing)?;
+            let changes = std::mem::take(&mut writing.changes);
+            drop(writing);
+            // Whoever follows sees the commit and its changes, or neither.
+            let mut turn = self.feed.turn();
+            let committed = transaction.commit();
+            if committed.is_ok() {
+                turn.add(changes)
+            } else {
+                turn.lose()
+            }
+            Ok(committed.map(|()| value)?)
         })
     }
 
@@ -115,6 +137,61 @@ impl Store {
 
     fn unusable(&self, why: impl ToString) -> StoreFault {
         StoreFault::Unusable { path: self.path.display().to_string(), why: why.to_string() }
+    }
+}
+
+impl Source for Store {
+    fn reached(&self) -> u64 {
+        self.feed.reached()
+    }
+
+    fn follow(&self) -> Result<Followed, StoreFault> {
+        self.attempt(|database| {
+            let mut turn = self.feed.turn();
+            let reading = Reading::open(&database.begin_read()?, self.secret.clone())?;
+            let (reached, unseen) = turn.take();
+            let path = self.path.clone();
+            Ok(Followed { reached, unseen, state: Box::new(Committed { reading, path }) })
+        })
+    }
+
+    fn items(
+        &self,
+        tenant: &str,
+        places: &[(String, u64)],
+        now: Wall,
+    ) -> Result<Vec<Option<Item>>, StoreFault> {
+        self.read(|reading| reading.items_of(tenant, places, now))
+    }
+}
+
+/// The state after one commit.
+struct Committed {
+    reading: Reading,
+    path: PathBuf,
+}
+
+impl Committed {
+    fn told<T>(&self, read: Result<T, Fail>) -> Result<T, StoreFault> {
+        read.map_err(|Fail(error)| StoreFault::Unusable {
+            path: self.path.display().to_string(),
+            why: error.to_string(),
+        })
+    }
+}
+
+impl State for Committed {
+    fn tenants(&self) -> Result<Vec<String>, StoreFault> {
+        let accounts = self.told(self.reading.accounts())?;
+        Ok(accounts.into_iter().map(|(name, _)| name).collect())
+    }
+
+    fn stamps(&self, tenant: &str) -> Result<Vec<(u64, Wall)>, StoreFault> {
+        self.told(self.reading.stamps(tenant))
+    }
+
+    fn item(&self, tenant: &str, version: u64) -> Result<Option<Item>, StoreFault> {
+        self.told(self.reading.version(tenant, version))
     }
 }
 
@@ -156,11 +233,10 @@ fn open(path: &Path) -> Result<Database, StoreFault> {
 /// can be read also where the disk is full.
 fn prepare(database: &Database) -> Result<u64, Fail> {
     match database.begin_read()?.open_table(tables::META) {
-        Ok(meta) => {
-            if let Some(format) = meta.get("format")? {
-                return Ok(format.value());
-            }
-        }
+        Ok(meta) => match meta.get("format")?.map(|format| format.value()) {
+            None | Some(tables::FORMAT_BEFORE) => {}
+            Some(format) => return Ok(format),
+        },
         Err(redb::TableError::TableDoesNotExist(_)) => {}
         Err(error) => return Err(error.into()),
     }
@@ -168,10 +244,14 @@ fn prepare(database: &Database) -> Result<u64, Fail> {
     let format = {
         let mut meta = transaction.open_table(tables::META)?;
         let found = meta.get("format")?.map(|format| format.value());
-        if found.is_none() {
-            meta.insert("format", tables::FORMAT)?;
+        match found {
+            None | Some(tables::FORMAT_BEFORE) => {
+                meta.insert("format", tables::FORMAT)?;
+                transaction.delete_table(tables::WORDS)?;
+                tables::FORMAT
+            }
+            Some(format) => format,
         }
-        found.unwrap_or(tables::FORMAT)
     };
     if format == tables::FORMAT {
         Writing::open(&transaction, None)?;

@@ -7,14 +7,12 @@ use std::time::Duration;
 use memory_core::entry::Precondition;
 use memory_core::place::{Namespace, Place};
 use memory_core::quota::{Quota, Usage};
-use memory_core::search::Words;
 use memory_core::wall::Wall;
 use proptest::prelude::*;
 use redb::ReadableTableMetadata;
 use tempfile::TempDir;
 
 use super::changes::{Changes, Put, Refused};
-use super::reading::Question;
 use super::*;
 
 const TENANTS: [&str; 2] = ["acme", "other"];
@@ -49,7 +47,6 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Debug, Clone)]
 struct Known {
     value: String,
-    words: Vec<usize>,
     expires: Option<u64>,
 }
 
@@ -122,7 +119,6 @@ impl Bench {
             tenant: TENANTS[tenant].into(),
             place: Place::of_path(PATHS[path]).unwrap(),
             value: value.clone().into_bytes(),
-            words: Words::of(&serde_json::from_str(&value).unwrap()),
             precondition: Precondition::Any,
             lifetime: lifetime_ms.map(Duration::from_millis),
             quota: QUOTA,
@@ -141,7 +137,7 @@ impl Bench {
                 self.events[tenant] += 1;
                 prop_assert_eq!(entry.version, self.events[tenant]);
                 let expires = lifetime_ms.map(|ms| now + ms);
-                self.known[tenant].insert(PATHS[path], Known { value, words, expires });
+                self.known[tenant].insert(PATHS[path], Known { value, expires });
             }
             Err(Refused::Quota(_)) => prop_assert!(!fits, "{items} items, {bytes} bytes"),
             Err(other) => prop_assert!(false, "{other:?}"),
@@ -172,19 +168,6 @@ impl Bench {
                     self.store().read(|reading| reading.list(tenant, &namespace, "", None, 9, now)).unwrap();
                 prop_assert_eq!(page.rows.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), expected);
             }
-            for (word, text) in WORDS.iter().enumerate() {
-                let expected: Vec<&str> = live
-                    .iter()
-                    .filter(|(_, known)| known.words.contains(&word))
-                    .map(|(path, _)| *path)
-                    .collect();
-                let words = Words::of_text(text);
-                let question = Question { words: &words, namespace: None, skip: 0, limit: 9 };
-                let found = self.store().read(|reading| reading.search(tenant, &question, now)).unwrap();
-                let mut found: Vec<&str> = found.items.iter().map(|(_, item)| item.path.as_str()).collect();
-                found.sort_unstable();
-                prop_assert_eq!(found, expected);
-            }
             let integrity = self.store().read(|reading| reading.integrity(tenant)).unwrap();
             prop_assert_eq!(integrity.verdict, Ok(()));
             prop_assert_eq!(integrity.account.chain.next, self.events[at] + 1);
@@ -199,7 +182,7 @@ impl Bench {
                 self.take(Step::Delete { tenant, path })?;
             }
             let account = self.store().read(|reading| reading.account(name)).unwrap().unwrap();
-            prop_assert_eq!((account.usage, account.words), (Usage::default(), 0));
+            prop_assert_eq!(account.usage, Usage::default());
         }
         self.store = None;
         let database = Database::create(self.folder.path().join(FILE)).unwrap();
@@ -208,9 +191,8 @@ impl Bench {
             transaction.open_table(tables::ENTRIES).unwrap().len().unwrap(),
             transaction.open_table(tables::VALUES).unwrap().len().unwrap(),
             transaction.open_table(tables::EXPIRY).unwrap().len().unwrap(),
-            transaction.open_table(tables::WORDS).unwrap().len().unwrap(),
         ];
-        prop_assert_eq!(rows, [0; 4]);
+        prop_assert_eq!(rows, [0; 3]);
         Ok(())
     }
 }

@@ -1,13 +1,11 @@
 //! One snapshot of the file. Reads never wait for a write, and never see half of one.
 
-use std::cmp::Ordering;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use memory_core::audit::{self, Break, EventKind, Hash, Seal, Secret, Verifier};
 use memory_core::entry::Entry;
 use memory_core::place::{self, Namespace, Place};
-use memory_core::search::{Words, weight};
 use memory_core::wall::Wall;
 use redb::{ReadOnlyTable, ReadTransaction};
 
@@ -20,7 +18,6 @@ pub struct Reading {
     tenants: ReadOnlyTable<&'static str, AccountRow>,
     entries: ReadOnlyTable<(u32, &'static str), EntryRow>,
     values: ReadOnlyTable<(u32, u64), ValueRow>,
-    words: ReadOnlyTable<(u32, &'static str, u64), (u32, u64)>,
     events: ReadOnlyTable<(u32, u64), EventRow>,
     secret: Option<Secret>,
 }
@@ -67,50 +64,6 @@ pub struct EventFilter {
     pub limit: usize,
 }
 
-/// What is searched for, and which of what is found is wanted.
-#[derive(Debug)]
-pub struct Question<'q> {
-    pub words: &'q Words,
-    pub namespace: Option<&'q Namespace>,
-    /// The best so many are left out: they were told before.
-    pub skip: usize,
-    pub limit: usize,
-}
-
-/// What a search found.
-#[derive(Debug, Default)]
-pub struct Matches {
-    pub items: Vec<(f64, Item)>,
-    pub has_more: bool,
-}
-
-struct WithWord {
-    /// Version; how often the word occurs, words of the item together.
-    items: Vec<(u64, (u32, u64))>,
-    count: u64,
-}
-
-/// The heavier first; of equal weight the newer.
-#[derive(Debug, PartialEq)]
-struct Ranked {
-    weight: f64,
-    version: u64,
-}
-
-impl Eq for Ranked {}
-
-impl Ord for Ranked {
-    fn cmp(&self, other: &Ranked) -> Ordering {
-        self.weight.total_cmp(&other.weight).then(self.version.cmp(&other.version))
-    }
-}
-
-impl PartialOrd for Ranked {
-    fn partial_cmp(&self, other: &Ranked) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
 /// What reading a whole chain again found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Integrity {
@@ -126,7 +79,6 @@ impl Reading {
             tenants: transaction.open_table(tables::TENANTS)?,
             entries: transaction.open_table(tables::ENTRIES)?,
             values: transaction.open_table(tables::VALUES)?,
-            words: transaction.open_table(tables::WORDS)?,
             events: transaction.open_table(tables::EVENTS)?,
             secret,
         })
@@ -270,68 +222,46 @@ impl Reading {
         Ok(None)
     }
 
-    /// The items that a question's words say most about, the best first; fewer than asked for where they are
-    /// more than [`ANSWER_BYTES_MAX`].
-    pub fn search(&self, tenant: &str, question: &Question<'_>, now: Wall) -> Result<Matches, Fail> {
-        let Some(account) = self.account(tenant)? else { return Ok(Matches::default()) };
-        let mut weights: HashMap<u64, f64> = HashMap::new();
-        for word in question.words.counts.keys().take(QUESTION_WORDS_MAX) {
-            let found = self.items_with(&account, word)?;
-            for (version, (occurs, item_words)) in &found.items {
-                let more = weight(account.corpus(), found.count, *occurs, *item_words);
-                *weights.entry(*version).or_default() += more;
-            }
-        }
-        // A few of many are wanted: put in order no further than they are looked at.
-        let mut best: BinaryHeap<Ranked> =
-            weights.into_iter().map(|(version, weight)| Ranked { weight, version }).collect();
-        let folder = question.namespace.map(|namespace| format!("{namespace}/"));
-        let (mut matches, mut skipped, mut bytes) = (Matches::default(), 0, 0);
-        while let Some(Ranked { weight, version }) = best.pop() {
-            let Some(path) = self.values.get((account.id, version))?.map(|row| row.value().0.to_owned())
-            else {
-                continue;
-            };
-            if folder.as_ref().is_some_and(|folder| !path.starts_with(folder)) {
-                continue;
-            }
-            let Some(row) = self.entries.get((account.id, path.as_str()))? else { continue };
-            let entry = entry_of(row.value());
-            if !entry.is_live(now) {
-                continue;
-            }
-            if skipped < question.skip {
-                skipped += 1;
-                continue;
-            }
-            bytes += row.value().5;
-            let is_full = matches.items.len() == question.limit;
-            if is_full || (!matches.items.is_empty() && bytes > ANSWER_BYTES_MAX) {
-                matches.has_more = true;
+    /// What stands at these places, where it is still that version and lives; in their order, up to the first
+    /// with which they would be more than [`ANSWER_BYTES_MAX`].
+    pub fn items_of(
+        &self,
+        tenant: &str,
+        places: &[(String, u64)],
+        now: Wall,
+    ) -> Result<Vec<Option<Item>>, Fail> {
+        let (mut items, mut bytes) = (Vec::new(), 0);
+        for (path, version) in places {
+            let item = self.at_path(tenant, path, now)?.filter(|item| item.entry.version == *version);
+            bytes += item.as_ref().map_or(0, |item| item.value.len() as u64);
+            if !items.is_empty() && bytes > ANSWER_BYTES_MAX {
                 break;
             }
-            matches.items.extend(self.item(account.id, entry)?.map(|item| (weight, item)));
+            items.push(item);
         }
-        Ok(matches)
+        Ok(items)
     }
 
-    /// The items that have a word, the newest [`ITEMS_OF_WORD_MAX`] of them; and how many have it in all,
-    /// which past that bound is what their share of the tenant's writes makes likely.
-    fn items_with(&self, account: &Account, word: &str) -> Result<WithWord, Fail> {
-        let mut items = Vec::new();
-        let mut oldest = 0;
-        for row in self.words.range((account.id, word, 0)..=(account.id, word, u64::MAX))?.rev() {
-            let (key, value) = row?;
-            if items.len() == ITEMS_OF_WORD_MAX {
-                let (span, all) = (account.chain.next.saturating_sub(oldest).max(1), account.chain.next);
-                let likely = (items.len() as u128 * u128::from(all)).div_ceil(u128::from(span));
-                let count = u64::try_from(likely).unwrap_or(u64::MAX).min(account.usage.items);
-                return Ok(WithWord { count: count.max(items.len() as u64), items });
-            }
-            oldest = key.value().2;
-            items.push((oldest, value.value()));
+    /// Version and time of writing of all that a tenant has, expired or not; in the order of versions.
+    pub fn stamps(&self, tenant: &str) -> Result<Vec<(u64, Wall)>, Fail> {
+        let Some(account) = self.account(tenant)? else { return Ok(Vec::new()) };
+        let mut stamps = Vec::new();
+        for row in self.entries.range((account.id, "")..(account.id + 1, ""))? {
+            let entry = entry_of(row?.1.value());
+            stamps.push((entry.version, entry.updated));
         }
-        Ok(WithWord { count: items.len() as u64, items })
+        stamps.sort_unstable();
+        Ok(stamps)
+    }
+
+    /// One version of an item, where it is the one that stands.
+    pub fn version(&self, tenant: &str, version: u64) -> Result<Option<Item>, Fail> {
+        let Some(account) = self.account(tenant)? else { return Ok(None) };
+        let Some(row) = self.values.get((account.id, version))? else { return Ok(None) };
+        let (path, value) = row.value();
+        let Some(entry) = self.entries.get((account.id, path))? else { return Ok(None) };
+        let entry = entry_of(entry.value());
+        Ok(Some(Item { path: path.to_owned(), entry, value: value.to_vec() }))
     }
 
     fn item(&self, id: u32, entry: Entry) -> Result<Option<Item>, Fail> {
@@ -425,8 +355,3 @@ fn is_wanted(event: &str, filter: &EventFilter) -> bool {
 const ROWS_MAX: usize = 10_000;
 /// Values of one answer together, unless one alone is more: answers wait in memory until they are taken.
 pub const ANSWER_BYTES_MAX: u64 = 2 * 1024 * 1024;
-/// Words of a question that are looked for.
-pub const QUESTION_WORDS_MAX: usize = 16;
-/// Items that one word of a question may find, the newest of them: one that most items have says little, and
-/// reading all of them would take longer than anybody waits.
-pub const ITEMS_OF_WORD_MAX: usize = 20_000;

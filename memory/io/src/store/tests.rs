@@ -7,13 +7,12 @@ use memory_core::audit::{Break, EventKind};
 use memory_core::entry::{Entry, Precondition};
 use memory_core::place::{Namespace, Place};
 use memory_core::quota::{Quota, QuotaFault, Usage};
-use memory_core::search::Words;
 use memory_core::wall::Wall;
 use tempfile::TempDir;
 
 use super::changes::{Changes, EVENTS_MAX, Put, Refused};
-use super::reading::{EventFilter, ITEMS_OF_WORD_MAX, Item, Page, Question};
-use super::writing::Writing;
+use super::feed::{Change, Unseen};
+use super::reading::{EventFilter, Page};
 use super::*;
 
 const QUOTA: Quota = Quota { items_max: 1000, bytes_max: 1_000_000 };
@@ -32,7 +31,6 @@ fn asked(tenant: &str, raw: &str, value: &str) -> Put {
         tenant: tenant.into(),
         place: place(raw),
         value: value.as_bytes().to_vec(),
-        words: Words::of(&serde_json::from_str(value).unwrap()),
         precondition: Precondition::Any,
         lifetime: None,
         quota: QUOTA,
@@ -56,13 +54,6 @@ fn list(store: &Store, namespace: &str, prefix: &str, after: Option<&str>, limit
     let namespace = Namespace::parse(namespace).unwrap();
     let page = store.read(|reading| reading.list("acme", &namespace, prefix, after, limit, NOW)).unwrap();
     Page { rows: page.rows.into_iter().map(|(key, _)| key).collect(), next: page.next }
-}
-
-fn found(store: &Store, tenant: &str, question: &str, now: Wall) -> Vec<String> {
-    let words = Words::of_text(question);
-    let question = Question { words: &words, namespace: None, skip: 0, limit: 10 };
-    let found = store.read(|reading| reading.search(tenant, &question, now)).unwrap();
-    found.items.into_iter().map(|(_, item): (f64, Item)| item.path).collect()
 }
 
 #[test]
@@ -102,7 +93,6 @@ fn tenants_share_nothing_not_even_a_count() {
     let store = open_in(&folder);
     put(&store, &asked("acme", "notes/a", r#"{"t":"secret plan"}"#), NOW).unwrap();
     assert_eq!(get(&store, "other", "notes/a", NOW), None);
-    assert_eq!(found(&store, "other", "plan", NOW), [""; 0]);
     assert_eq!(put(&store, &asked("other", "notes/a", "{}"), NOW).unwrap().version, 1);
     assert_eq!(get(&store, "acme", "notes/a", NOW).as_deref(), Some(r#"{"t":"secret plan"}"#));
     assert_eq!(usage(&store, "other"), Usage { items: 1, bytes: 9 });
@@ -111,7 +101,7 @@ fn tenants_share_nothing_not_even_a_count() {
     assert_eq!(events.len(), 1);
     assert!(events[0].event.contains(r#""tenant_id":"other""#));
     store.write(|writing| writing.delete_paths("other", &["notes/a".into()])).unwrap();
-    assert_eq!(found(&store, "acme", "plan", NOW), ["notes/a"]);
+    assert!(get(&store, "acme", "notes/a", NOW).is_some());
 }
 
 #[test]
@@ -155,7 +145,6 @@ fn what_expired_is_gone_at_once_and_makes_way_for_writes_that_need_its_place() {
     );
     let later = Wall(NOW.0 + 10);
     assert_eq!(get(&store, "acme", "n/short", later), None);
-    assert_eq!(found(&store, "acme", "word", later), ["n/long"]);
     put(&store, &with("n/more", None), later).unwrap();
     assert_eq!(usage(&store, "acme"), Usage { items: 2, bytes: 2 * 6 + 2 * 12 });
     assert!(put(&store, &with("n/fourth", None), later).is_err());
@@ -175,23 +164,8 @@ fn a_sweep_removes_every_trace_of_what_expired_and_nothing_else() {
     assert_eq!(store.write(|writing| writing.sweep("acme", later)).unwrap(), 0);
     assert_eq!(usage(&store, "acme").items, 2);
     // Also at a time when it had still lived, were it there.
-    assert_eq!(found(&store, "acme", "word", NOW), ["n/c", "n/b"]);
-}
-
-#[test]
-fn a_replaced_value_is_found_by_its_new_words_only() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open_in(&folder);
-    put(&store, &asked("acme", "n/a", r#"{"t":"red red apple"}"#), NOW).unwrap();
-    put(&store, &asked("acme", "n/b", r#"{"t":"red pear and a lot of other words"}"#), NOW).unwrap();
-    assert_eq!(found(&store, "acme", "RED", NOW), ["n/a", "n/b"]);
-    assert_eq!(found(&store, "acme", "red pear", NOW), ["n/b", "n/a"]);
-    put(&store, &asked("acme", "n/a", r#"{"t":"green apple"}"#), NOW).unwrap();
-    assert_eq!(found(&store, "acme", "red", NOW), ["n/b"]);
-    assert_eq!(found(&store, "acme", "apple", NOW), ["n/a"]);
-    assert_eq!(found(&store, "acme", "nothing", NOW), [""; 0]);
-    let account = store.read(|reading| reading.account("acme")).unwrap().unwrap();
-    assert_eq!(account.words, 2 + 8);
+    let left = ["n/a", "n/b", "n/c"].map(|raw| get(&store, "acme", raw, NOW).is_some());
+    assert_eq!(left, [false, true, true]);
 }
 
 #[test]
@@ -235,7 +209,9 @@ fn an_answer_of_many_large_items_ends_early_and_says_where_to_go_on() {
     for raw in ["u42/a", "u42/b", "u42/c"] {
         put(&store, &Put { quota, ..asked("acme", raw, &large) }, NOW).unwrap();
     }
-    assert_eq!(found(&store, "acme", "word", NOW).len(), 2);
+    let places = ["u42/a", "u42/b", "u42/c"].map(str::to_owned).into_iter().zip(1..).collect::<Vec<_>>();
+    let told = store.read(|reading| reading.items_of("acme", &places, NOW)).unwrap();
+    assert_eq!(told.iter().map(Option::is_some).collect::<Vec<_>>(), [true, true]);
     let page = |after: Option<&str>| {
         let page = store.read(|reading| reading.items_of_subject("acme", "u42", after, 10, NOW)).unwrap();
         (page.rows.into_iter().map(|item| item.path).collect::<Vec<_>>(), page.next)
@@ -348,31 +324,59 @@ fn the_file_counts_as_closed_when_the_last_handle_is_gone_and_it_can_be_opened_a
 }
 
 #[test]
-fn a_word_of_more_items_than_are_read_finds_the_newest_and_says_little() {
+fn a_file_with_an_index_of_its_own_is_taken_over_without_it() {
+    let folder = tempfile::tempdir().unwrap();
+    put(&open_in(&folder), &asked("acme", "n/a", r#"{"a":1}"#), NOW).unwrap();
+    let database = Database::create(folder.path().join(FILE)).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction.open_table(tables::META).unwrap().insert("format", tables::FORMAT_BEFORE).unwrap();
+    transaction.open_table(tables::WORDS).unwrap().insert((1, "red", 1), (1, 1)).unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    let store = open_in(&folder);
+    assert_eq!(get(&store, "acme", "n/a", NOW).as_deref(), Some(r#"{"a":1}"#));
+    drop(store);
+    let database = Database::create(folder.path().join(FILE)).unwrap();
+    let transaction = database.begin_read().unwrap();
+    let format = transaction.open_table(tables::META).unwrap().get("format").unwrap().unwrap().value();
+    assert_eq!(format, tables::FORMAT);
+    assert!(transaction.open_table(tables::WORDS).is_err());
+}
+
+#[test]
+fn who_follows_is_told_each_change_once_with_the_state_behind_it() {
     let folder = tempfile::tempdir().unwrap();
     let store = open_in(&folder);
-    let all = ITEMS_OF_WORD_MAX + 1;
-    let quota = Quota { items_max: all as u64, bytes_max: 10_000_000 };
-    let work = |writing: &mut Writing<'_>| {
-        for at in 0..all {
-            let text = if at == 1 { r#"{"a":"common rare"}"# } else { r#"{"a":"common"}"# };
-            let put = Put { quota, ..asked("acme", &format!("n/k{at}"), text) };
-            writing.put(&put, NOW)?.unwrap();
-        }
-        Ok(())
-    };
-    store.write(work).unwrap();
-    let words = Words::of_text("common");
-    let ask = |words: &Words, skip, limit| {
-        let question = Question { words, namespace: None, skip, limit };
-        store.read(|reading| reading.search("acme", &question, NOW)).unwrap()
-    };
-    let found = ask(&words, 0, all);
-    assert_eq!((found.items.len(), found.has_more), (ITEMS_OF_WORD_MAX, false));
-    assert!(found.items.iter().all(|(_, item)| item.path != "n/k0"), "the oldest is not read");
-    let first = ask(&Words::of_text("common rare"), 0, 1);
-    assert_eq!((&*first.items[0].1.path, first.has_more), ("n/k1", true));
-    let page: Vec<String> = ask(&words, 3, 2).items.into_iter().map(|(_, item)| item.path).collect();
-    let whole: Vec<&String> = found.items[3..5].iter().map(|(_, item)| &item.path).collect();
-    assert_eq!(page.iter().collect::<Vec<_>>(), whole, "pages go on where the one before ended");
+    put(&store, &asked("acme", "n/a", "{}"), NOW).unwrap();
+    assert_eq!(store.follow().unwrap().unseen, Unseen::Lost, "nobody has seen anything yet");
+    put(&store, &asked("acme", "n/a", r#"{"a":1}"#), NOW).unwrap();
+    put(&store, &asked("other", "n/b", "{}"), NOW).unwrap();
+    store.write(|writing| writing.get("acme", &place("n/a"), NOW)).unwrap();
+    let Followed { reached, unseen, state } = store.follow().unwrap();
+    let (acme, other) = ("acme".to_owned(), "other".to_owned());
+    let expected = [
+        Change::Gone { tenant: acme.clone(), version: 1 },
+        Change::Put { tenant: acme, version: 2 },
+        Change::Put { tenant: other, version: 1 },
+    ];
+    assert_eq!(unseen, Unseen::Some(expected.to_vec()));
+    assert_eq!(reached, store.reached());
+    put(&store, &asked("acme", "n/a", "{}"), NOW).unwrap();
+    assert_eq!(state.stamps("acme").unwrap(), [(2, NOW)], "later writes do not show in it");
+    assert_eq!(state.item("acme", 1).unwrap(), None);
+    assert_eq!(state.item("acme", 2).unwrap().unwrap().value, br#"{"a":1}"#);
+    assert!(store.reached() > reached);
+}
+
+#[test]
+fn a_write_that_was_given_up_changed_nothing_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open_in(&folder);
+    store.follow().unwrap();
+    let failed = store.write(|writing| {
+        writing.put(&asked("acme", "n/a", "{}"), NOW)?.unwrap();
+        Err::<(), Fail>(redb::StorageError::Io(std::io::ErrorKind::StorageFull.into()).into())
+    });
+    assert!(failed.is_err());
+    assert_eq!(store.follow().unwrap().unseen, Unseen::Some(Vec::new()));
 }

@@ -3,12 +3,12 @@
 use memory_core::audit::{Hash, Seal, Secret};
 use memory_core::entry::Entry;
 use memory_core::quota::Charge;
-use memory_core::search::Words;
 use memory_core::wall::Wall;
 use redb::{ReadableTable, Table, WriteTransaction};
 
 use super::account::Account;
 use super::changes::{EVENTS_MAX, Put, Rows};
+use super::feed::Change;
 use super::reading::{Item, entry_of};
 use super::tables::{AccountRow, EntryRow, EventRow, ValueRow};
 use super::{Fail, tables};
@@ -19,9 +19,12 @@ pub struct Writing<'t> {
     entries: Table<'t, (u32, &'static str), EntryRow>,
     values: Table<'t, (u32, u64), ValueRow>,
     expiry: Table<'t, (u32, u64, &'static str), ()>,
-    words: Table<'t, (u32, &'static str, u64), (u32, u64)>,
     events: Table<'t, (u32, u64), EventRow>,
     secret: Option<&'t Secret>,
+    /// What the transaction changed so far.
+    pub changes: Vec<Change>,
+    /// What of it has no tenant's name yet: whether it came or went, and its version.
+    unnamed: Vec<(bool, u64)>,
 }
 
 impl<'t> Writing<'t> {
@@ -31,9 +34,10 @@ impl<'t> Writing<'t> {
             entries: transaction.open_table(tables::ENTRIES)?,
             values: transaction.open_table(tables::VALUES)?,
             expiry: transaction.open_table(tables::EXPIRY)?,
-            words: transaction.open_table(tables::WORDS)?,
             events: transaction.open_table(tables::EVENTS)?,
             secret,
+            changes: Vec::new(),
+            unnamed: Vec::new(),
         })
     }
 }
@@ -54,6 +58,10 @@ impl Rows for Writing<'_> {
 
     fn save(&mut self, tenant: &str, account: &Account) -> Result<(), Fail> {
         self.tenants.insert(tenant, account.row())?;
+        self.changes.extend(self.unnamed.drain(..).map(|(is_there, version)| match is_there {
+            true => Change::Put { tenant: tenant.to_owned(), version },
+            false => Change::Gone { tenant: tenant.to_owned(), version },
+        }));
         Ok(())
     }
 
@@ -94,40 +102,32 @@ impl Rows for Writing<'_> {
 
     fn put_in(&mut self, account: &mut Account, path: &str, entry: &Entry, put: &Put) -> Result<(), Fail> {
         let Entry { version, created, updated, expires } = *entry;
-        let (id, bytes, total) = (account.id, put.value.len() as u64, put.words.total);
-        let row = (version, created.0, updated.0, expires.map_or(0, |expires| expires.0), total, bytes);
+        let (id, bytes) = (account.id, put.value.len() as u64);
+        let row = (version, created.0, updated.0, expires.map_or(0, |expires| expires.0), 0, bytes);
         self.entries.insert((id, path), row)?;
         self.values.insert((id, version), (path, put.value.as_slice()))?;
         if let Some(expires) = expires {
             self.expiry.insert((id, expires.0, path), ())?;
         }
-        for (word, occurs) in &put.words.counts {
-            self.words.insert((id, word.as_str(), version), (*occurs, total))?;
-        }
         account.usage = account.usage.with(None, Charge::of(path, bytes));
-        account.words = account.words.saturating_add(total);
+        self.unnamed.push((true, version));
         Ok(())
     }
 
     fn take_out(&mut self, account: &mut Account, path: &str) -> Result<bool, Fail> {
         let id = account.id;
-        let Some((entry, total, bytes)) = self.entries.remove((id, path))?.map(|row| {
+        let Some((entry, bytes)) = self.entries.remove((id, path))?.map(|row| {
             let row = row.value();
-            (entry_of(row), row.4, row.5)
+            (entry_of(row), row.5)
         }) else {
             return Ok(false);
         };
         if let Some(expires) = entry.expires {
             self.expiry.remove((id, expires.0, path))?;
         }
-        let value = self.values.remove((id, entry.version))?.map(|row| row.value().1.to_vec());
-        let value = value.and_then(|value| serde_json::from_slice(&value).ok());
-        let words = value.map(|value| Words::of(&value)).unwrap_or_default();
-        for word in words.counts.keys() {
-            self.words.remove((id, word.as_str(), entry.version))?;
-        }
+        self.values.remove((id, entry.version))?;
         account.usage = account.usage.without(Charge::of(path, bytes));
-        account.words = account.words.saturating_sub(total);
+        self.unnamed.push((false, entry.version));
         Ok(true)
     }
 
