@@ -10,9 +10,10 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 
-use super::kit::{Answer, Atp, Caller, Folder, atp, finished, lines, tenant, told, until};
+use super::kit::{Answer, Atp, Caller, Folder, Page, atp, finished, lines, tenant, told, until};
 
 fn object(text: &str) -> String {
     json!({"object": {"text": text}}).to_string()
@@ -80,6 +81,13 @@ async fn of_10_000_writes_that_kill_9_ends_none_is_lost_that_was_acknowledged() 
     assert!(lost.is_empty(), "{} of {} lost: {lost:?}", lost.len(), kept.len());
     for key in kept.iter().step_by(100) {
         assert_eq!(caller.get(&format!("/v1/memory/run/{key}")).await.json()["object"]["text"], **key);
+    }
+    // Its words too: the index is what the store says, whatever it was in the middle of.
+    for key in kept.iter().rev().step_by(500) {
+        let question = json!({"q": key.replace('-', " "), "namespace": "run", "limit": 20});
+        let found = caller.post("/v1/memory/search", question.to_string()).await.json();
+        let rows = found["results"].as_array().unwrap_or_else(|| panic!("{found}"));
+        assert!(rows.iter().any(|row| row["key"] == **key), "{key}: {found}");
     }
     let whole = caller.get("/v1/compliance/audit-integrity").await.json();
     assert_eq!(whole["integrity_valid"], true, "{whole}");
@@ -248,6 +256,65 @@ async fn context_up_to_its_bound_is_sent_and_past_it_refused() {
     }
 }
 
+/// A gateway that takes connections and says nothing, and a data plane of one worker that asks it.
+async fn hung(folder: &Folder) -> (TcpListener, Atp) {
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = silent.local_addr().expect("an address");
+    let settings = format!("workers: 1\nmemory: {{ url: \"http://{address}\" }}\n");
+    let plane = Atp::of_file_with(folder, ECHO, &settings).await;
+    (silent, plane)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_many_calls_wait_for_a_gateway_that_hangs_and_one_more_is_not_made() {
+    let folder = Folder::new();
+    let (_silent, plane) = hung(&folder).await;
+    let caller = Caller::new(plane.clients);
+    let refs = json!({"context_refs": ["n/1", "n/2", "n/3", "n/4"]});
+    let asks = async |count: usize| {
+        let mut asks = JoinSet::new();
+        for _ in 0..count {
+            let (caller, refs) = (caller.clone(), refs.clone());
+            asks.spawn(async move { caller.ask(&refs).await });
+        }
+        for refused in asks.join_all().await {
+            assert_eq!((refused.status, &refused.json()["error"]), (503, &json!("memory_unavailable")));
+        }
+        let page = Page::of(plane.admin).await;
+        (page.value("atp_memory_calls_total"), page.value("atp_memory_refusals_total"))
+    };
+    let (made, refused) = asks(CALLS_MAX / 4).await;
+    assert_eq!((made, refused), (CALLS_MAX as u64, 0));
+    let (made, refused) = asks(CALLS_MAX / 4 + 8).await;
+    assert!(made <= 2 * CALLS_MAX as u64 && refused > 0, "{made} made, {refused} refused");
+    // Whoever names nothing of it does not notice.
+    assert_eq!(caller.ask(&json!({})).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_ask_fetches_takes_of_its_own_time() {
+    let folder = Folder::new();
+    let (_silent, plane) = hung(&folder).await;
+    let caller = Caller::new(plane.clients).with("x-atp-deadline-ms", "100");
+    let refused = caller.ask(&json!({"context_refs": ["n/1"]})).await;
+    assert_eq!((refused.status, &refused.json()["error"]), (504, &json!("deadline_exceeded")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writing_by_the_data_plane_counts_as_a_request_of_its_caller() {
+    let folder = Folder::new();
+    let settings = "memory: { url: \"http://127.0.0.1:1\" }\nlimits: { requests_per_second: 1 }\n";
+    let plane = Atp::of_file_with(&folder, ECHO, settings).await;
+    let caller = Caller::new(plane.clients);
+    until("a refusal", async || caller.get("/mem/put").await.status == 429).await;
+    let put = json!({"namespace": "n", "key": "k", "object": {}});
+    let params = json!({"name": "putMemory", "arguments": put});
+    let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).to_string();
+    let caller = caller.with("content-type", "application/json").with("mcp-protocol-version", "2025-06-18");
+    let caller = caller.with("accept", "application/json, text/event-stream");
+    until("another", async || caller.post("/mcp", call.clone()).await.status == 429).await;
+}
+
 /// A tool called over MCP; the object it answers with.
 async fn called(caller: &Caller, tool: &str, arguments: Value) -> Value {
     let params = json!({"name": tool, "arguments": arguments});
@@ -280,6 +347,8 @@ async fn the_memory_is_three_tools_and_each_caller_finds_its_own() {
     assert_eq!(wrong["isError"], true, "{wrong}");
 }
 
+/// Of `dataplane/io/src/upstream/memory.rs`.
+const CALLS_MAX: usize = 256;
 const WRITES: usize = 10_000;
 /// As many as one commit takes.
 const WRITERS: usize = 64;

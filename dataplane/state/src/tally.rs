@@ -154,6 +154,8 @@ pub struct WorkerTally {
     /// Calls to the memory gateway, and those of them that got no answer that could be used.
     pub memory_calls: Counter,
     pub memory_failures: Counter,
+    /// Those that were not made, as too many are waited for.
+    pub memory_refusals: Counter,
     pub streams_broken: Counter,
     pub clients_too_slow: Counter,
     /// Milliseconds from the arrival of a request to the end of its answer.
@@ -211,6 +213,7 @@ impl Default for WorkerTally {
             escalations: Counter::default(),
             memory_calls: Counter::default(),
             memory_failures: Counter::default(),
+            memory_refusals: Counter::default(),
             streams_broken: Counter::default(),
             clients_too_slow: Counter::default(),
             latency_ms: Histogram::new(LATENCY_MS),

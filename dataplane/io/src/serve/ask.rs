@@ -94,18 +94,18 @@ async fn begin(arrived: Arrived, telling: &mut Telling) -> Result<Response<Answe
     };
     let (mut route, mut plan) = decide(0)?;
     let whose = (&headers, held.table.tenant(tenant).name.as_str());
-    let context = memory::fetch(&worker, whose, &mut intake).await?;
+    let deadline = |route| at + timeouts(held.table.route(route).timeout, envelope.deadline).0.total;
+    let context = memory::fetch(&worker, whose, &mut intake, deadline(route)).await?;
     // What was fetched costs as well: who may not spend that much is told before anybody is asked.
     if context.bytes() > 0 {
         (route, plan) = decide(context.bytes())?;
     }
     let Intake { body, debt, .. } = intake;
     let caller_deadline = envelope.deadline;
-    let (timeout, _) = timeouts(held.table.route(route).timeout, caller_deadline);
     let asked = Asked {
         prompt_bytes: prompt_bytes(&head) + context.bytes(),
         output_max: head.max_tokens,
-        deadline: at + timeout.total,
+        deadline: deadline(route),
         body_bytes: body.len() + context.bytes(),
         qos: Some(qos(head.ask.quality)),
     };

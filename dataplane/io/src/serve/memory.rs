@@ -11,6 +11,7 @@ use dataplane_core::fault::{Fault, Kind};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Response, Uri};
+use proto_core::units::Moment;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -18,6 +19,7 @@ use super::answer::AnswerBody;
 use super::headers::X_API_KEY;
 use super::http::{Arrived, held, identify, refused};
 use super::intake::Intake;
+use crate::admission::{envelope, may_begin};
 use crate::clock;
 use crate::upstream::memory::{Ask, Memory, Whose};
 use crate::words::{Dialect, Telling};
@@ -65,7 +67,7 @@ pub fn key(headers: &HeaderMap) -> Option<HeaderValue> {
 }
 
 /// Fetches what `context_refs` names, in its order; nothing where it names nothing, or no gateway is set up.
-/// `debt` grows by it.
+/// `debt` grows by it. `deadline`: of the ask; what is fetched takes of its time.
 ///
 /// # Errors
 /// What stands there is no list of places, is larger than [`CONTEXT_BYTES_MAX`], or the gateway gave no
@@ -74,6 +76,7 @@ pub async fn fetch(
     worker: &Worker,
     (headers, tenant): (&HeaderMap, &str),
     Intake { head, body, debt }: &mut Intake,
+    deadline: Moment,
 ) -> Result<Fetched, Fault> {
     let Some(memory) = &worker.shared.memory else { return Ok(Fetched::default()) };
     let refs = context::refs(body, head)?;
@@ -83,7 +86,7 @@ pub async fn fetch(
     let whose = &whose(headers, tenant);
     let mut gets: Vec<Getting<'_>> = Vec::with_capacity(refs.len());
     for place in &refs {
-        gets.push(Box::pin(get(memory, worker, whose, place)));
+        gets.push(Box::pin(get(memory, worker, whose, place, deadline)));
     }
     let mut values = stream::iter(gets).buffered(TOGETHER_MAX);
     let mut text = Context::default();
@@ -117,10 +120,12 @@ async fn get(
     worker: &Worker,
     whose: &Whose<'_>,
     place: &str,
+    deadline: Moment,
 ) -> Result<Option<Bytes>, Fault> {
     let path = format!("/v1/memory/{}", encoded(place));
     let bytes_max = CONTEXT_BYTES_MAX + AROUND_BYTES_MAX;
-    let ask = Ask { method: Method::GET, path: &path, body: Bytes::new(), bytes_max };
+    let deadline = Some(deadline);
+    let ask = Ask { method: Method::GET, path: &path, body: Bytes::new(), bytes_max, deadline };
     let reply = memory.call(worker, whose, ask).await?;
     match reply.status.as_u16() {
         200 => Ok(Some(reply.body)),
@@ -170,6 +175,7 @@ async fn demonstrate(arrived: &Arrived, uri: &Uri) -> Result<Response<AnswerBody
     let worker = &arrived.peer.worker;
     let held = held(&arrived.peer)?;
     let tenant = identify(&held.table, &arrived.headers, &arrived.peer)?;
+    may_begin(worker, &held, tenant, &envelope(&arrived.headers)?)?;
     let text = match &worker.shared.memory {
         Some(memory) if worker.shared.config.memory.has_demonstration => {
             let query = uri.query().unwrap_or_default();
@@ -178,7 +184,8 @@ async fn demonstrate(arrived: &Arrived, uri: &Uri) -> Result<Response<AnswerBody
             let object = serde_json::json!({"object": {"type": "demo", "at": clock::unix_seconds()}});
             let whose = whose(&arrived.headers, held.table.tenant(tenant).name.as_str());
             let body = object.to_string().into();
-            let ask = Ask { method: Method::PUT, path: &path, body, bytes_max: AROUND_BYTES_MAX };
+            let bytes_max = AROUND_BYTES_MAX;
+            let ask = Ask { method: Method::PUT, path: &path, body, bytes_max, deadline: None };
             match memory.call(worker, &whose, ask).await {
                 Ok(reply) if reply.status.is_success() => format!("ok: {}\n", reply.status),
                 Ok(reply) => format!("error: the memory gateway answered {}\n", reply.status),

@@ -100,6 +100,11 @@ fn path(page: &mut Page, tallies: &[&WorkerTally]) {
     count("atp_memory_failures_total", "Calls to the memory gateway without an answer of use.", |tally| {
         &tally.memory_failures
     });
+    count(
+        "atp_memory_refusals_total",
+        "Calls to the memory gateway not made: too many under way.",
+        |tally| &tally.memory_refusals,
+    );
     count("atp_streams_broken_total", "Streams that ended with an error after their first byte.", |tally| {
         &tally.streams_broken
     });

@@ -17,6 +17,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 use proto_core::model::{Endpoint, PUBLIC, Scheme};
 use proto_core::units::Moment;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::body::RopeBody;
@@ -36,6 +37,8 @@ pub struct Memory {
     base: Box<str>,
     /// By worker.
     idle: Box<[ArrayQueue<(Connected, Moment)>]>,
+    /// Calls that each worker may begin yet. Only ever tried, so nobody waits in it.
+    places: Box<[Semaphore]>,
 }
 
 /// On whose behalf.
@@ -57,6 +60,8 @@ pub struct Ask<'a> {
     pub body: Bytes,
     /// Of the answer; a longer one is a fault.
     pub bytes_max: u32,
+    /// Of whoever waits for it.
+    pub deadline: Option<Moment>,
 }
 
 /// Why there is no answer.
@@ -92,23 +97,34 @@ impl Memory {
         let authority = HeaderValue::try_from(authority)
             .map_err(|_| Unusable("the memory gateway's address makes no header".into()))?;
         let idle = (0..workers).map(|_| ArrayQueue::new(IDLE_MAX)).collect();
+        let places = (0..workers).map(|_| Semaphore::new(CALLS_MAX)).collect();
         let (connector, base) = (Connector::new(endpoint, tls, Versions::Any)?, endpoint.base_path.clone());
-        Ok(Memory { connector, authority, origin, base, idle })
+        Ok(Memory { connector, authority, origin, base, idle, places })
     }
 
     /// Makes one call. A status that is no success is a reply like any other, but those that say the gateway
     /// does not know the caller.
     ///
     /// # Errors
-    /// [`Kind::MemoryAway`] where there is no answer, [`Kind::MemoryRefused`] where it is for another caller.
+    /// [`Kind::MemoryAway`] where there is no answer, or [`CALLS_MAX`] are waited for;
+    /// [`Kind::DeadlineExceeded`] where the caller's own time is over, [`Kind::MemoryRefused`] where the
+    /// answer is for another caller.
     pub async fn call(&self, worker: &Worker, whose: &Whose<'_>, ask: Ask<'_>) -> Result<Reply, Fault> {
+        let Ok(_place) = self.places[worker.id].try_acquire() else {
+            worker.tally.memory_refusals.one();
+            return Err(Fault::proxy(Kind::MemoryAway));
+        };
         worker.tally.memory_calls.one();
-        let answered = timeout(CALL_WAIT, self.answered(worker, whose, &ask)).await;
+        let left = ask.deadline.map(|deadline| deadline - clock::now());
+        let is_callers = left.is_some_and(|left| left < CALL_WAIT);
+        let wait = left.unwrap_or(CALL_WAIT).min(CALL_WAIT);
+        let answered = timeout(wait, self.answered(worker, whose, &ask)).await;
         let outcome = match answered {
             Ok(Ok((head, body))) => {
                 checked(head.status, &head.headers, whose).map(|status| Reply { status, body })
             }
             Ok(Err(Miss::Long)) => Err(Fault::client(Kind::ContextTooLarge { limit: ask.bytes_max })),
+            Err(_) if is_callers => Err(Fault::proxy(Kind::DeadlineExceeded)),
             Ok(Err(Miss::Away)) | Err(_) => Err(Fault::proxy(Kind::MemoryAway)),
         };
         outcome.inspect_err(|_| worker.tally.memory_failures.one())
@@ -232,6 +248,10 @@ const X_TENANT_ID: HeaderName = HeaderName::from_static("x-tenant-id");
 /// A call in all, connecting included: a gateway that works answers in a few milliseconds, and somebody
 /// waits.
 pub const CALL_WAIT: Duration = Duration::from_secs(2);
+/// Calls of one worker at once, each with a connection and an answer of up to a megabyte. A gateway that
+/// works answers in a few milliseconds, so that many at once mean that it does not; nobody is to wait behind
+/// them.
+pub const CALLS_MAX: usize = 256;
 /// Connections kept for one worker.
 const IDLE_MAX: usize = 8;
 /// Shorter than the gateway keeps one that is idle.

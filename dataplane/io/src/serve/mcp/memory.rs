@@ -130,7 +130,7 @@ async fn call(called: &Called, method: Method, path: &str, body: Bytes) -> Resul
     };
     let whose =
         Whose { tenant: called.held.table.tenant(called.tenant).name.as_str(), key: called.key.clone() };
-    let ask = Ask { method, path, body, bytes_max: ANSWER_BYTES_MAX };
+    let ask = Ask { method, path, body, bytes_max: ANSWER_BYTES_MAX, deadline: None };
     let worker = Arc::clone(&called.worker);
     let reply = memory.call(&worker, &whose, ask).await;
     let reply = reply.map_err(|fault| format!("The memory gateway: {}.", fault.code()))?;

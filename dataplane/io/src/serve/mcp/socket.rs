@@ -21,6 +21,7 @@ use super::call::{self, Came, Last, Running, Whose};
 use super::fixed::{Called, Handler};
 use super::listing::{self, Target};
 use super::room::Room;
+use crate::admission::may_begin;
 use crate::clock;
 use crate::serve::atp::Caller;
 use crate::serve::atp::link::{Held, Outbound};
@@ -234,6 +235,10 @@ impl Desk {
         let worker = Arc::clone(&self.caller.peer.worker);
         let task = match (&target, listing::completion(&target, call.arguments)) {
             (Target::Fixed(handler), _) => {
+                // Completions ask the same where they begin.
+                if let Err(fault) = may_begin(&worker, &held, tenant, &Envelope::default()) {
+                    return Some(self.refused(id, fault));
+                }
                 let arguments = call.arguments.map_or("{}", |arguments| arguments.get()).into();
                 let (held, key) = (Arc::clone(&held), memory::key(&self.caller.headers));
                 let called = Called { worker, held, tenant, key, arguments, request_id };
