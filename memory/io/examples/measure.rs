@@ -19,9 +19,11 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use memory_io::Config;
 use memory_io::config::Tenants;
+use memory_io::index::FOLDER;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -31,13 +33,7 @@ async fn main() -> Result<(), Failure> {
     let objects = arguments.next().map_or(Ok(OBJECTS), |text| text.parse())?;
     let folder = arguments.next().map_or_else(|| std::env::temp_dir().join("atp-measure"), PathBuf::from);
     let _ = std::fs::remove_dir_all(&folder);
-    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    let config = Config::read(listen, folder.clone(), Tenants::Undeclared, &|_| None);
-    let bound = memory_io::bind(config.map_err(|mistakes| mistakes.join("\n"))?).await?;
-    let address = bound.address();
-    let (stop, stopped) = oneshot::channel::<()>();
-    let serving = tokio::spawn(bound.serve(async { drop(stopped.await) }));
-
+    let (address, stop, serving) = start(&folder).await?;
     let began = Instant::now();
     fill(address, objects).await?;
     println!("{objects} objects of {WORDS_EACH} words put in {:.1} s", began.elapsed().as_secs_f64());
@@ -78,7 +74,34 @@ async fn main() -> Result<(), Failure> {
     print("search, 3 words, right after a put", fresh);
     drop((stop, caller));
     serving.await??;
+    opened(&folder, "with its index").await?;
+    std::fs::remove_dir_all(folder.join(FOLDER))?;
+    opened(&folder, "with an index that has to be made").await?;
     std::fs::remove_dir_all(&folder)?;
+    Ok(())
+}
+
+type Serving = JoinHandle<Result<(), String>>;
+
+async fn start(folder: &Path) -> Result<(SocketAddr, oneshot::Sender<()>, Serving), Failure> {
+    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    let config = Config::read(listen, folder.to_owned(), Tenants::Undeclared, &|_| None);
+    let bound = memory_io::bind(config.map_err(|mistakes| mistakes.join("\n"))?).await?;
+    let address = bound.address();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let serving = tokio::spawn(bound.serve(async { drop(stopped.await) }));
+    Ok((address, stop, serving))
+}
+
+/// From a start to the first answer of a search.
+async fn opened(folder: &Path, what: &str) -> Result<(), Failure> {
+    let began = Instant::now();
+    let (address, stop, serving) = start(folder).await?;
+    let mut caller = Caller::new(address).await?;
+    while caller.timed(Method::POST, "/v1/memory/search", &json!({"q": "w0"})).await.is_err() {}
+    println!("started {what}: {:.2} s to the first search", began.elapsed().as_secs_f64());
+    drop((stop, caller));
+    serving.await??;
     Ok(())
 }
 

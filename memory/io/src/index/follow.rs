@@ -3,6 +3,7 @@
 //! the store has; so it needs no memory of what it had done.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -40,6 +41,8 @@ enum Fault {
     Index(#[from] TantivyError),
     #[error("the search index could not be read: {0}")]
     Read(#[from] std::io::Error),
+    #[error("the search index panicked")]
+    Panic,
 }
 
 /// The index, and what is known of it.
@@ -61,7 +64,9 @@ struct Stamp {
 impl Follower {
     /// Follows until nobody can ask any more.
     pub fn run(self, wakes: &Receiver<()>) {
-        while let Err(fault) = self.follow(wakes) {
+        // A panic of the library leaves nothing behind that the next round would use.
+        let follow = || catch_unwind(AssertUnwindSafe(|| self.follow(wakes))).unwrap_or(Err(Fault::Panic));
+        while let Err(fault) = follow() {
             self.failures.inc();
             tracing::error!(%fault, "searches wait until the index is read again");
             self.views.send_replace(None);

@@ -89,7 +89,7 @@ impl Index {
             let view = self.view(self.source.reached()).await?;
             let (source, whose, asked) = (Arc::clone(&self.source), Arc::clone(tenant), question.clone());
             let found = tokio::task::spawn_blocking(move || find(&*source, &view, &whose, &asked, now));
-            let (matches, is_whole) = found.await.map_err(|_| StoreFault::Stopping)??;
+            let (matches, is_whole) = found.await.map_err(|_| StoreFault::Search)??;
             // What was found and is not there any more was written over meanwhile, maybe by something that
             // would be found too.
             if is_whole || left == 0 {

@@ -404,6 +404,43 @@ async fn a_search_that_the_index_cannot_keep_up_with_is_told_to_come_again() {
     assert!(matches!(told, StoreFault::Behind), "{told}");
 }
 
+/// A store that panics the first time it is followed.
+struct Panics(Arc<Store>, std::sync::atomic::AtomicBool);
+
+impl Source for Panics {
+    fn reached(&self) -> u64 {
+        self.0.reached()
+    }
+
+    fn follow(&self) -> Result<source::Followed, StoreFault> {
+        // Order: none; one thread alone looks at it.
+        assert!(self.1.swap(true, std::sync::atomic::Ordering::Relaxed), "the first time");
+        self.0.follow()
+    }
+
+    fn items(
+        &self,
+        tenant: &str,
+        places: &[(String, u64)],
+        now: Wall,
+    ) -> Result<Vec<Option<Item>>, StoreFault> {
+        self.0.items(tenant, places, now)
+    }
+}
+
+#[tokio::test]
+async fn a_panic_is_a_failure_like_any_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(Store::open(folder.path(), None).unwrap().0);
+    put_in(&store, asked("acme", "n/a", &text("red"), None), NOW);
+    let metrics = Metrics::new().unwrap();
+    let source = Arc::new(Panics(store, false.into()));
+    let (index, _closed) = Index::start(source, folder.path(), &metrics).unwrap();
+    let question = Question::of("red", None, 0, 10).unwrap();
+    assert_eq!(paths(&index.search(&"acme".into(), &question, NOW).await.unwrap()), ["n/a"]);
+    assert_eq!(metrics.index_failures.get(), 1);
+}
+
 #[tokio::test]
 async fn an_index_that_cannot_be_made_is_counted_and_made_once_it_can() {
     let mut bench = Bench::new();
