@@ -3,8 +3,8 @@
 //! acknowledged before it.
 //!
 //! Rooms, in reading order: [`source`] (what is asked of a store), [`shape`] (what is kept of an item),
-//! [`split`] (its words), [`open`] (the files), [`disk`] (how they are written), [`follow`] (who keeps it),
-//! [`ask`] (questions).
+//! `split` (its words), `open` (the files), `disk` (how they are written), `follow` (who keeps it), [`ask`]
+//! (questions).
 
 pub mod ask;
 mod disk;
