@@ -7,11 +7,13 @@
 //! where there is none. At the end what fewer than `keep_min` of all the weight support is left out; with 0
 //! nothing is. Nothing is rewritten: every sentence is one that somebody said.
 
+use std::collections::BTreeMap;
+
 use proto_core::units::Permille;
 
 use super::group::Voice;
 use super::share::Share;
-use super::sketch::Bag;
+use super::sketch::{Bag, is_enough};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Merged {
@@ -22,6 +24,10 @@ pub struct Merged {
 
 /// The same whatever the order of the voices.
 pub fn merge(voices: &[Voice<'_>], keep_min: Permille) -> Merged {
+    merge_by(voices, keep_min, &mut Near::default())
+}
+
+fn merge_by(voices: &[Voice<'_>], keep_min: Permille, near: &mut Near) -> Merged {
     let whole = voices.iter().map(|voice| u64::from(voice.weight)).sum();
     let mut order: Vec<usize> = (0..voices.len()).collect();
     order.sort_by_key(|at| (std::cmp::Reverse(voices[*at].weight), voices[*at].text, *at));
@@ -31,10 +37,13 @@ pub fn merge(voices: &[Voice<'_>], keep_min: Permille) -> Merged {
         let mut before: Option<usize> = None;
         for (text, end) in sentences(voices[voice].text, each_max) {
             let bag = (text.len() <= SENTENCE_BYTES_MAX).then(|| Bag::of(text));
-            let known = taken.iter().position(|own| own.is_same(text, bag.as_ref()));
+            near.look(bag.as_ref());
+            let known = taken.iter().position(|own| near.may_be(own.id) && own.is_same(text, bag.as_ref()));
             let at = known.unwrap_or_else(|| {
                 let at = before.map_or(0, |before| before + 1);
-                taken.insert(at, Sentence { text, end, bag, weight: 0, last: None });
+                let id = taken.len();
+                near.add(bag.as_ref());
+                taken.insert(at, Sentence { id, text, end, bag, weight: 0, last: None });
                 at
             });
             taken[at].add(voice, voices[voice].weight);
@@ -53,6 +62,8 @@ pub fn merge(voices: &[Voice<'_>], keep_min: Permille) -> Merged {
 }
 
 struct Sentence<'a> {
+    /// How many were there before it.
+    id: usize,
     text: &'a str,
     /// What stands behind it: a blank, or the end of a line.
     end: &'static str,
@@ -76,6 +87,63 @@ impl Sentence<'_> {
         if self.last.replace(voice) != Some(voice) {
             self.weight += u64::from(weight);
         }
+    }
+}
+
+/// Which of the sentences taken are near enough to another one: the product with each of them is summed word
+/// by word, over those only that have the word. Two that have nothing in common, as most, cost nothing.
+#[derive(Default)]
+struct Near {
+    /// Who has it, by [`Sentence::id`], and how often.
+    by_word: BTreeMap<u64, Vec<(u16, u32)>>,
+    /// Of each sentence's bag; zero: it has none, or no word in it.
+    squares: Vec<u64>,
+    /// With the one that is looked at.
+    products: Vec<u64>,
+    square: u64,
+    /// All are compared.
+    #[cfg(test)]
+    is_blind: bool,
+    /// Sums made.
+    #[cfg(test)]
+    steps: usize,
+}
+
+impl Near {
+    /// The next sentence.
+    fn add(&mut self, bag: Option<&Bag>) {
+        let id = u16::try_from(self.squares.len()).expect("few sentences are looked at");
+        self.squares.push(bag.map_or(0, Bag::square));
+        for (word, count) in bag.map(Bag::counts).unwrap_or_default() {
+            self.by_word.entry(*word).or_default().push((id, *count));
+        }
+    }
+
+    fn look(&mut self, bag: Option<&Bag>) {
+        self.products.clear();
+        self.products.resize(self.squares.len(), 0);
+        self.square = bag.map_or(0, Bag::square);
+        for (word, count) in bag.map(Bag::counts).unwrap_or_default() {
+            let have = self.by_word.get(word).map_or(&[][..], |have| have);
+            for (id, times) in have {
+                self.products[usize::from(*id)] += u64::from(*count) * u64::from(*times);
+            }
+            #[cfg(test)]
+            (self.steps += 1 + have.len());
+        }
+    }
+
+    fn may_be(&self, id: usize) -> bool {
+        #[cfg(test)]
+        if self.is_blind {
+            return true;
+        }
+        let square = self.squares[id];
+        // What has no words, or is too long to be compared by them, is the same as an equal one only.
+        if self.square == 0 || square == 0 {
+            return self.square == square;
+        }
+        is_enough(self.products[id], self.square, square)
     }
 }
 
@@ -189,7 +257,65 @@ mod tests {
         assert_eq!(merged(&[(&one, 1000), (&one, 1000)], 0).1, [1.0]);
     }
 
+    /// So many answers of so many sentences each; `word`: the next of a sentence.
+    fn pages(answers: usize, sentences: usize, words: usize, mut word: impl FnMut() -> u64) -> Vec<String> {
+        let mut sentence = || (0..words).map(|_| format!("w{}", word())).collect::<Vec<_>>().join(" ") + ".";
+        let mut page = || (0..sentences).map(|_| sentence()).collect::<Vec<_>>().join(" ");
+        (0..answers).map(|_| page()).collect()
+    }
+
+    fn voices(pages: &[String]) -> Vec<Voice<'_>> {
+        pages.iter().enumerate().map(|(place, text)| Voice { place, weight: 1000, text }).collect()
+    }
+
+    /// A worker does it without a pause. Comparing each with each were 130,816 products of all their words.
+    #[test]
+    fn as_many_sentences_as_there_may_be_are_little_work_whatever_they_say() {
+        let each = SENTENCES_MAX / 16;
+        // Sentences of 16 words, of 150, and of as many of two letters as have room.
+        for (words, known, steps_max) in [(16, 3000, 40_000), (150, 3000, 3_000_000), (340, 600, 30_000_000)]
+        {
+            let mut random = 1u64;
+            let mut next = || {
+                random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                (random >> 33) % known
+            };
+            let digit = |at: u64| char::from_digit(at as u32, 36).unwrap();
+            let word = |at: u64| format!("{}{}{}", digit(at / 1296), digit(at / 36 % 36), digit(at % 36));
+            let mut sentence = || {
+                let mut text = (0..words).map(|_| word(next())).collect::<Vec<_>>().join(" ");
+                text.truncate(SENTENCE_BYTES_MAX - 1);
+                text + "."
+            };
+            let mut page = || (0..each).map(|_| sentence()).collect::<Vec<_>>().join(" ");
+            let pages: Vec<String> = (0..16).map(|_| page()).collect();
+            let mut near = Near::default();
+            let merged = merge_by(&voices(&pages), Permille(0), &mut near);
+            assert_eq!(merged.support.len(), SENTENCES_MAX, "no two are the same");
+            assert!(near.steps < steps_max, "{} for {words} words of {known}", near.steps);
+        }
+    }
+
     proptest! {
+        /// Few words, so that many sentences are nearly the same.
+        #[test]
+        fn what_is_never_compared_is_never_the_same(
+            answers in 1usize..6,
+            sentences in 1usize..8,
+            words in 1usize..16,
+            known in 1u64..12,
+            seed in any::<u64>(),
+        ) {
+            let mut random = seed;
+            let pages = pages(answers, sentences, words, || {
+                random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                (random >> 33) % known
+            });
+            let mut blind = Near { is_blind: true, ..Near::default() };
+            let blind = merge_by(&voices(&pages), Permille(0), &mut blind);
+            prop_assert_eq!(merge(&voices(&pages), Permille(0)), blind);
+        }
+
         #[test]
         fn the_order_of_answers_does_not_matter_and_every_sentence_was_said(
             mut answers in prop::collection::vec(("([a-e] [a-e]\\. ){0,4}", 1u32..3), 1..6),

@@ -84,6 +84,16 @@ impl Bag {
         Bag { square, sum: tokens.len() as u64, max, counts, whole: hash_of(text.bytes()) }
     }
 
+    /// Each token and how often it comes, sorted.
+    pub(super) fn counts(&self) -> &[(u64, u32)] {
+        &self.counts
+    }
+
+    /// Of its length; zero: there is no word in it.
+    pub(super) fn square(&self) -> u64 {
+        self.square
+    }
+
     /// The cosine of both; of what has no words 1 with itself, else 0.
     pub fn cosine(&self, other: &Bag) -> f64 {
         match self.square.saturating_mul(other.square) {
@@ -98,9 +108,7 @@ impl Bag {
         if self.square == 0 || other.square == 0 {
             return self.whole == other.whole;
         }
-        let (part, whole) = SAME_COSINE;
-        let least = u128::from(self.square) * u128::from(other.square) * part * part;
-        let is_enough = |dot: u64| u128::from(dot).pow(2) * whole * whole >= least;
+        let is_enough = |dot: u64| is_enough(dot, self.square, other.square);
         // Most pairs differ, and most of those in length already.
         let dot_max = (self.sum * other.max).min(other.sum * self.max);
         is_enough(dot_max) && is_enough(self.dot(other))
@@ -126,6 +134,12 @@ impl Bag {
         };
         few.iter().map(product).sum()
     }
+}
+
+/// Whether the cosine of two bags with this product and these squares reaches `SAME_COSINE`.
+pub(super) fn is_enough(dot: u64, square: u64, other: u64) -> bool {
+    let (part, whole) = SAME_COSINE;
+    u128::from(dot).pow(2) * whole * whole >= u128::from(square) * u128::from(other) * part * part
 }
 
 /// What two sorted lists, each without a repetition, have in common; of two empty ones all.
