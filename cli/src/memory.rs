@@ -25,6 +25,10 @@ pub struct MemoryArgs {
     /// Where items and the audit log are kept [default: the user's state folder]
     #[arg(long, value_name = "DIR", env = "ATP_DATA_DIR")]
     data_dir: Option<PathBuf>,
+    /// Who keeps items: `file` in the data folder, `redis` (the one of REDIS_URL), or an address of Redis
+    /// [default: file]
+    #[arg(long, value_name = "file|redis|ADDRESS")]
+    store: Option<String>,
     /// Documents with the Tenants that may call; without it everyone on this machine is `public`
     #[arg(long, value_name = "FILE")]
     tenants: Option<PathBuf>,
@@ -35,6 +39,7 @@ Examples:
   atp memory
   atp memory --listen 127.0.0.1:0 --data-dir ./atp-data
   MEMORY_QUOTA_MB=64 MEMORY_TTL_SECONDS=0 atp memory --tenants tenants.yaml
+  REDIS_PASSWORD_FILE=/run/secrets/redis atp memory --store rediss://cache.example:6379/0
 
 Then:
   curl -X PUT localhost:8080/v1/memory/notes/today -d '{\"object\":{\"text\":\"blue sky\"}}'
@@ -46,7 +51,11 @@ Environment:
   MEMORY_PII           `redact`: personal data and secrets are taken out of what is put [default: keep]
   AUDIT_SECRET         16 bytes or more that seal audit events [default: none]
   ANOMALY_THRESHOLD    accesses a minute past which many namespaces are counted as an anomaly [default: 10]
-  ATP_CLEARTEXT        `allowed`: it may listen beyond this machine, with --tenants
+  MEMORY_STORE         what --store says, where that is not given
+  REDIS_URL            the Redis of `redis` [default: redis://localhost:6379/0]
+  REDIS_PASSWORD, REDIS_PASSWORD_FILE, REDIS_CA_FILE
+                       its password or a file with it, and whom to trust instead of what the system does
+  ATP_CLEARTEXT        `allowed`: it may listen beyond this machine, with --tenants; redis:// may leave it
 
 Exit codes: 0 stopped by a signal, 1 failed, 2 wrong usage or settings";
 
@@ -69,7 +78,18 @@ pub fn run(args: &MemoryArgs, format: Format) -> ExitCode {
 }
 
 fn settings(args: &MemoryArgs) -> Result<Config, Vec<String>> {
-    let env = |name: &str| std::env::var(name).ok();
+    // Whoever may list processes would read it.
+    let has_password = |store: &String| {
+        let authority = store.split_once("://").and_then(|(_, rest)| rest.rsplit_once('@'));
+        authority.is_some_and(|(user, _)| user.contains(':'))
+    };
+    if args.store.as_ref().is_some_and(has_password) {
+        return Err(vec!["--store: leave the password to REDIS_PASSWORD_FILE or MEMORY_STORE".into()]);
+    }
+    let env = |name: &str| match &args.store {
+        Some(store) if name == "MEMORY_STORE" => Some(store.clone()),
+        _ => std::env::var(name).ok(),
+    };
     let data_dir = args.data_dir.clone().unwrap_or_else(|| default_data_dir(&env));
     let Some(path) = &args.tenants else {
         return Config::read(args.listen, data_dir, Tenants::Undeclared, &env);
@@ -81,9 +101,8 @@ fn settings(args: &MemoryArgs) -> Result<Config, Vec<String>> {
 }
 
 async fn serve(config: Config, has_tenants: bool) -> Result<(), String> {
-    let data_dir = config.data_dir.clone();
     let bound = memory_io::bind(config).await.map_err(|fault| fault.to_string())?;
-    greet(&bound, &data_dir.join(memory_io::store::FILE).display().to_string(), has_tenants);
+    greet(&bound, has_tenants);
     // What was acknowledged is on disk, so a second signal may cut what the first one lets finish.
     let twice = async {
         told().await;
@@ -95,14 +114,14 @@ async fn serve(config: Config, has_tenants: bool) -> Result<(), String> {
     }
 }
 
-fn greet(bound: &Bound, file: &str, has_tenants: bool) {
-    let address = bound.address();
+fn greet(bound: &Bound, has_tenants: bool) {
+    let (address, keeper) = (bound.address(), bound.keeper());
     let who = match has_tenants {
         true => "tenants, each with its key",
         false => "everyone on this machine, as `public`",
     };
     let text = format!(
-        "memory gateway http://{address}\nkept in        {file}\nopen to        {who}\n\
+        "memory gateway http://{address}\nkept in        {keeper}\nopen to        {who}\n\
          try: curl -X PUT {address}/v1/memory/notes/today -d '{{\"object\":{{\"text\":\"blue sky\"}}}}'\n"
     );
     // A terminal that is gone takes nothing away from those who call.

@@ -13,18 +13,18 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use crate::backend::OneFile;
+use crate::backend::{Backend, OneFile, Redis};
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Config, Keeper};
 use crate::index::{self, Index};
 use crate::serve::guard::{Guarded, Stage};
 use crate::serve::{self, Gateway};
 use crate::store::changes::EVICTED_MAX;
-use crate::store::{FileClosed, Store, StoreFault};
+use crate::store::{FILE, FileClosed, Store, StoreFault};
 use crate::telemetry::Metrics;
 use crate::writer::{Clock, Closed, Writer};
 
@@ -53,34 +53,62 @@ pub struct Bound {
 
 /// Opens the store and binds. Nothing is answered before [`Bound::serve`].
 pub async fn bind(config: Config) -> Result<Bound, StartFault> {
-    bind_at(config, Arc::new(clock::wall)).await
+    bind_with(config, None).await
 }
 
 /// The same with a clock of one's own.
 pub async fn bind_at(config: Config, clock: Clock) -> Result<Bound, StartFault> {
-    let internal = |error: String| StartFault::Internal(error);
+    bind_with(config, Some(clock)).await
+}
+
+async fn bind_with(config: Config, clock: Option<Clock>) -> Result<Bound, StartFault> {
+    let metrics = Metrics::new().map_err(|error| StartFault::Internal(error.to_string()))?;
+    let listen = |error: io::Error| StartFault::Listen { address: config.listen, why: error.kind() };
+    let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
+    let address = listener.local_addr().map_err(listen)?;
+    let ours = clock.clone().unwrap_or_else(|| Arc::new(clock::wall));
     create(&config.data_dir).map_err(|error| StartFault::DataDir {
         path: config.data_dir.display().to_string(),
         why: error.to_string(),
     })?;
-    let metrics = Metrics::new().map_err(|error| internal(error.to_string()))?;
-    let listen = |error: io::Error| StartFault::Listen { address: config.listen, why: error.kind() };
-    let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
-    let address = listener.local_addr().map_err(listen)?;
-    let (folder, secret) = (config.data_dir.clone(), config.secret.clone());
-    let opened = tokio::task::spawn_blocking(move || Store::open(&folder, secret)).await;
-    let (store, file_closed) = opened.map_err(|error| internal(error.to_string()))??;
-    let store = Arc::new(store);
-    let (writer, closed) = Writer::start(Arc::clone(&store), Arc::clone(&clock), metrics.failed.clone())
-        .map_err(|error| internal(format!("no thread for the writer: {error}")))?;
-    let followed: Arc<Store> = Arc::clone(&store);
-    let (index, index_closed) = Index::start(followed, &config.data_dir, &metrics)
-        .map_err(|error| internal(format!("no thread for the search index: {error}")))?;
+    let opened = match &config.keeper {
+        Keeper::File => open_file(&config, Arc::clone(&ours), &metrics).await?,
+        Keeper::Redis(server) => {
+            let (folder, secret) = (&config.data_dir, config.secret.clone());
+            let opened = Redis::open((**server).clone(), clock, secret, folder, &metrics).await?;
+            let (redis, closed, index_closed) = opened;
+            // There is no file: this one counts as closed.
+            let file_closed = oneshot::channel().1;
+            Opened { backend: Backend::Redis(redis), closed, index_closed, file_closed }
+        }
+    };
+    let Opened { backend, closed, index_closed, file_closed } = opened;
     let is_loopback = address.ip().is_loopback();
     let watches = Mutex::new(HashMap::new());
-    let backend = OneFile { store, writer, index, clock: Arc::clone(&clock) };
-    let gateway = Arc::new(Gateway { config, backend, clock, metrics, is_loopback, watches });
+    let gateway = Arc::new(Gateway { config, backend, clock: ours, metrics, is_loopback, watches });
     Ok(Bound { gateway, listener, address, closed, index_closed, file_closed })
+}
+
+/// A backend, and what ends when it is closed: whoever changes it, its index, its file.
+struct Opened {
+    backend: Backend,
+    closed: Closed,
+    index_closed: index::Closed,
+    file_closed: FileClosed,
+}
+
+async fn open_file(config: &Config, clock: Clock, metrics: &Metrics) -> Result<Opened, StartFault> {
+    let (folder, secret) = (config.data_dir.clone(), config.secret.clone());
+    let opened = tokio::task::spawn_blocking(move || Store::open(&folder, secret)).await;
+    let (store, file_closed) = opened.map_err(|error| StartFault::Internal(error.to_string()))??;
+    let store = Arc::new(store);
+    let (writer, closed) = Writer::start(Arc::clone(&store), Arc::clone(&clock), metrics.failed.clone())
+        .map_err(|error| StartFault::Internal(format!("no thread for the writer: {error}")))?;
+    let followed: Arc<Store> = Arc::clone(&store);
+    let (index, index_closed) = Index::start(followed, &config.data_dir, metrics)
+        .map_err(|error| StartFault::Internal(format!("no thread for the search index: {error}")))?;
+    let backend = Backend::File(OneFile { store, writer, index, clock });
+    Ok(Opened { backend, closed, index_closed, file_closed })
 }
 
 /// Makes the folder and those above it; its own content is for its owner only.
@@ -102,6 +130,14 @@ impl Bound {
     /// With the port the system chose where 0 was asked for.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Who keeps items, for people: the file, or an address without its secrets.
+    pub fn keeper(&self) -> String {
+        match &self.gateway.config.keeper {
+            Keeper::File => self.gateway.config.data_dir.join(FILE).display().to_string(),
+            Keeper::Redis(server) => server.shown().to_owned(),
+        }
     }
 
     /// Serves until `shutdown` ends, then lets requests under way finish, and closes the store.

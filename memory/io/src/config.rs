@@ -14,6 +14,7 @@ use memory_core::quota::Quota;
 use proto_core::parse::Source;
 use proto_core::parse::environment::take_all;
 
+use crate::backend::redis::server::{Password, Server};
 use crate::identity::{Callers, Directory};
 
 /// Settings, checked.
@@ -32,6 +33,15 @@ pub struct Config {
     pub accesses_max: u64,
     /// Seals audit events.
     pub secret: Option<Secret>,
+    pub keeper: Keeper,
+}
+
+/// Who keeps items.
+#[derive(Debug, Clone)]
+pub enum Keeper {
+    /// A file in the data folder.
+    File,
+    Redis(Box<Server>),
 }
 
 /// What the environment said, or what holds where it said nothing.
@@ -41,6 +51,12 @@ pub(crate) struct Said {
     redact: bool,
     secret: Option<Secret>,
     accesses_max: u64,
+    /// `None`: a file. `redis`, or its address.
+    store: Option<String>,
+    redis_url: Option<String>,
+    password: Option<String>,
+    password_file: Option<PathBuf>,
+    ca_file: Option<PathBuf>,
 }
 
 impl Default for Said {
@@ -51,6 +67,11 @@ impl Default for Said {
             redact: false,
             secret: None,
             accesses_max: ACCESSES_MAX,
+            store: None,
+            redis_url: None,
+            password: None,
+            password_file: None,
+            ca_file: None,
         }
     }
 }
@@ -102,15 +123,53 @@ impl Config {
         let mut said = Said::default();
         let wrong = take_all(environment::VARIABLES, env, &mut said);
         mistakes.extend(wrong.iter().map(ToString::to_string));
+        let is_allowed = env("ATP_CLEARTEXT").as_deref() == Some("allowed");
+        let keeper = said.keeper(is_allowed).unwrap_or_else(|mistake| {
+            mistakes.push(mistake);
+            Keeper::File
+        });
         if !mistakes.is_empty() {
             return Err(mistakes);
         }
-        let Said { quota_mb, ttl_seconds, redact, secret, accesses_max } = said;
+        let Said { quota_mb, ttl_seconds, redact, secret, accesses_max, .. } = said;
         let quota = Quota { items_max: ITEMS_MAX, bytes_max: quota_mb * 1024 * 1024 };
         let lifetime = (ttl_seconds > 0).then(|| Duration::from_secs(ttl_seconds));
-        Ok(Config { listen, data_dir, callers, quota, lifetime, redact, accesses_max, secret })
+        Ok(Config { listen, data_dir, callers, quota, lifetime, redact, accesses_max, secret, keeper })
     }
 }
+
+impl Said {
+    /// `is_cleartext_allowed`: what is stored may cross a network as it is.
+    fn keeper(&mut self, is_cleartext_allowed: bool) -> Result<Keeper, String> {
+        let Some(store) = self.store.take() else { return Ok(Keeper::File) };
+        let password = match (self.password.take(), self.password_file.take()) {
+            (Some(_), Some(_)) => {
+                return Err("REDIS_PASSWORD and REDIS_PASSWORD_FILE: keep one of them".into());
+            }
+            (Some(text), None) => Password::Text(text),
+            (None, Some(path)) => Password::File(path),
+            (None, None) => Password::None,
+        };
+        let (name, url) = match &self.redis_url {
+            _ if store != "redis" => ("MEMORY_STORE", store.as_str()),
+            Some(url) => ("REDIS_URL", url.as_str()),
+            None => ("REDIS_URL", REDIS_URL_DEFAULT),
+        };
+        let server = Server::parse(url, password, self.ca_file.take());
+        let server = server.map_err(|what| format!("{name}: {what}"))?;
+        if server.leaves_in_cleartext() && !is_cleartext_allowed {
+            return Err(format!(
+                "{name}: {} leaves this machine in cleartext: write rediss://, or set ATP_CLEARTEXT=allowed \
+                 where the network is one's own",
+                server.shown()
+            ));
+        }
+        Ok(Keeper::Redis(Box::new(server)))
+    }
+}
+
+/// Of `MEMORY_STORE=redis` alone.
+pub(crate) const REDIS_URL_DEFAULT: &str = "redis://localhost:6379/0";
 
 const QUOTA_MB_DEFAULT: u64 = 1024;
 /// A terabyte: more is a typing error.

@@ -21,6 +21,9 @@ pub struct Metrics {
     pub failed: IntCounter,
     pub index_failures: IntCounter,
     pub index_rebuilds: IntCounter,
+    /// By what went wrong.
+    pub store_errors: IntCounterVec,
+    pub store_conflicts: IntCounter,
     pub connections: IntGauge,
     pub connections_cut: IntCounter,
     tenants: IntGauge,
@@ -48,8 +51,12 @@ impl Metrics {
         let opts = HistogramOpts::new("atp_memory_request_duration_seconds", help).buckets(BUCKETS.to_vec());
         let duration = Histogram::with_opts(opts)?;
         registry.register(Box::new(duration.clone()))?;
+        let opts = Opts::new("atp_memory_store_errors_total", "Calls to Redis that failed, by how.");
+        let store_errors = IntCounterVec::new(opts, &["kind"])?;
+        registry.register(Box::new(store_errors.clone()))?;
         Ok(Metrics {
             requests,
+            store_errors,
             duration,
             unauthenticated: counter("atp_memory_unauthenticated_total", "Calls refused for who they are.")?,
             throttled: counter("memory_quota_throttles_total", "Writes refused for their tenant's quota.")?,
@@ -71,6 +78,10 @@ impl Metrics {
                 "atp_memory_index_rebuilds_total",
                 "Times the search index was made anew, its first making included.",
             )?,
+            store_conflicts: counter(
+                "atp_memory_store_conflicts_total",
+                "Changes that were decided anew because another gateway changed the same tenant.",
+            )?,
             connections: gauge("atp_memory_connections", "Connections open now.")?,
             connections_cut: counter(
                 "atp_memory_connections_cut_total",
@@ -90,8 +101,8 @@ impl Metrics {
         self.requests.with_label_values(&[call, &status.to_string()]).inc();
     }
 
-    /// Prometheus' text exposition.
-    pub fn exposition(&self, accounts: &[(String, Account)]) -> Result<Vec<u8>, prometheus::Error> {
+    /// What the store holds now.
+    pub fn sum(&self, accounts: &[(String, Account)]) {
         let sum = |of: fn(&Account) -> u64| {
             let sum = accounts.iter().fold(0_u64, |sum, (_, account)| sum.saturating_add(of(account)));
             i64::try_from(sum).unwrap_or(i64::MAX)
@@ -99,6 +110,10 @@ impl Metrics {
         self.tenants.set(sum(|_| 1));
         self.items.set(sum(|account| account.usage.items));
         self.bytes.set(sum(|account| account.usage.bytes));
+    }
+
+    /// Prometheus' text exposition.
+    pub fn exposition(&self) -> Result<Vec<u8>, prometheus::Error> {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)

@@ -119,7 +119,7 @@ const QUEUE_WAIT: Duration = Duration::from_secs(5);
 /// For the commit, from there: many slow ones.
 const ANSWER_WAIT: Duration = Duration::from_secs(30);
 /// Jobs in one transaction: one wait for the disk for all of them, and none waits for more than these.
-const TOGETHER_MAX: usize = 64;
+pub const TOGETHER_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,8 @@ use memory_core::entry::TTL_SECONDS_MAX;
 use proto_core::parse::Mistake;
 use proto_core::parse::environment::{Row, Variable, take_all, whole};
 
-use super::{Env, QUOTA_MB_MAX, Said};
+use super::{Env, QUOTA_MB_MAX, REDIS_URL_DEFAULT, Said};
+use crate::backend::redis::server::{Password, Server};
 
 /// All of them, for people.
 pub fn rows() -> impl Iterator<Item = Row> {
@@ -61,4 +62,57 @@ pub(super) const VARIABLES: &[Variable<Said>] = &[
         ),
         take: |said, text| whole(text, 1..=u64::MAX).map(|accesses| said.accesses_max = accesses),
     },
+    Variable {
+        row: Row::new("MEMORY_STORE", "file", "who keeps items: `file`, `redis`, or an address of Redis")
+            .secret(),
+        take: |said, text| match text {
+            "file" => {
+                said.store = None;
+                Ok(())
+            }
+            "redis" => {
+                said.store = Some(text.to_owned());
+                Ok(())
+            }
+            url => {
+                checked(url)?;
+                said.store = Some(url.to_owned());
+                Ok(())
+            }
+        },
+    },
+    Variable {
+        row: Row::new("REDIS_URL", REDIS_URL_DEFAULT, "the Redis of MEMORY_STORE=redis").secret(),
+        take: |said, text| {
+            checked(text)?;
+            said.redis_url = Some(text.to_owned());
+            Ok(())
+        },
+    },
+    Variable {
+        row: Row::new("REDIS_PASSWORD", "", "its password").secret(),
+        take: |said, text| {
+            said.password = Some(text.to_owned());
+            Ok(())
+        },
+    },
+    Variable {
+        row: Row::new("REDIS_PASSWORD_FILE", "", "a file with its password, read for each connection"),
+        take: |said, text| {
+            said.password_file = Some(text.into());
+            Ok(())
+        },
+    },
+    Variable {
+        row: Row::new("REDIS_CA_FILE", "", "certificates trusted for rediss:// instead of the system's"),
+        take: |said, text| {
+            said.ca_file = Some(text.into());
+            Ok(())
+        },
+    },
 ];
+
+/// Whether it is an address of Redis; it may have a password, so it is not repeated.
+fn checked(url: &str) -> Result<(), String> {
+    Server::parse(url, Password::None, None).map(drop).map_err(str::to_owned)
+}

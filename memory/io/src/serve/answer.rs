@@ -132,6 +132,10 @@ impl Fault {
             Fault::Store(fault @ (StoreFault::Busy | StoreFault::Behind | StoreFault::Search)) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "busy", fault.to_string())
             }
+            Fault::Store(StoreFault::Unreachable { .. }) => {
+                let why = "the store cannot be reached, and this was not done; try again in a moment";
+                (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", why.into())
+            }
             Fault::Store(_) => {
                 let why = "the store failed; whether a write happened is not known: read, then try again";
                 (StatusCode::SERVICE_UNAVAILABLE, "store_failed", why.into())

@@ -18,7 +18,6 @@ use super::items::{Shown, kinds};
 use super::route::EventQuery;
 use crate::backend::Noted;
 use crate::identity::Denied;
-use crate::store::FILE;
 use crate::store::reading::{Integrity, Page};
 
 #[derive(Serialize)]
@@ -71,7 +70,7 @@ pub async fn audit_integrity(asked: &Asked<'_>) -> Result<Answer, Fault> {
         "sealed": sealed,
         "first": account.anchor.next,
         "head": account.chain.head.as_ref().map(audit::hex),
-        "audit_path": FILE,
+        "audit_path": asked.gateway.backend.name(),
         "verification_timestamp": asked.gateway.now().to_string(),
     }))
 }

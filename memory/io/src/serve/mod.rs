@@ -20,7 +20,7 @@ use memory_core::wall::Wall;
 
 use self::answer::{Answer, Fault};
 use self::route::{Call, Unknown};
-use crate::backend::OneFile;
+use crate::backend::Backend;
 use crate::clock;
 use crate::config::Config;
 use crate::identity::{CLAIM, Denied};
@@ -30,7 +30,7 @@ use crate::writer::Clock;
 /// What all calls share.
 pub struct Gateway {
     pub config: Config,
-    pub backend: OneFile,
+    pub backend: Backend,
     pub clock: Clock,
     pub metrics: Metrics,
     /// The listener is bound to loopback: whoever calls is on this machine.
@@ -64,6 +64,7 @@ pub async fn serve(gateway: &Gateway, request: Request<Incoming>) -> Result<Answ
 async fn answer(gateway: &Gateway, call: Call, headers: &HeaderMap, body: Incoming) -> Result<Answer, Fault> {
     match call {
         Call::Health => {
+            gateway.backend.health().await?;
             return Ok(answer::with_type(StatusCode::OK, "application/json", b"{\"ok\":true}".into()));
         }
         Call::Metrics => return scrape(gateway).await,
@@ -100,8 +101,12 @@ async fn answer(gateway: &Gateway, call: Call, headers: &HeaderMap, body: Incomi
 }
 
 async fn scrape(gateway: &Gateway) -> Result<Answer, Fault> {
-    let accounts = gateway.backend.accounts().await?;
-    let page = gateway.metrics.exposition(&accounts).map_err(|error| {
+    // What is counted here is told also where the store is gone; its sums are then of the last time.
+    match gateway.backend.accounts().await {
+        Ok(accounts) => gateway.metrics.sum(&accounts),
+        Err(fault) => tracing::warn!(%fault, "what the store holds is not counted anew"),
+    }
+    let page = gateway.metrics.exposition().map_err(|error| {
         tracing::error!(%error, "metrics could not be written");
         Fault::Internal
     })?;

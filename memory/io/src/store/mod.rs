@@ -52,16 +52,18 @@ pub enum StoreFault {
     #[error("cannot use the store {path}: {why}")]
     Unusable { path: String, why: String },
     #[error(
-        "the store {path} has format {found}, this program reads {}; run the program that wrote it",
-        tables::FORMAT
+        "the store {path} has format {found}, this program reads {expected}; run the program that wrote it"
     )]
-    Format { path: String, found: u64 },
+    Format { path: String, found: u64, expected: u64 },
+    /// Nothing of it was done.
+    #[error("cannot reach the store {path}: {why}")]
+    Unreachable { path: String, why: String },
     #[error("the gateway is stopping")]
     Stopping,
     /// Nothing of it was done, nor will be.
-    #[error("the disk does not keep up with those who write")]
+    #[error("the store does not keep up with those who write")]
     Busy,
-    #[error("the disk took too long; the write may still happen")]
+    #[error("the store took too long; the write may still happen")]
     Late,
     #[error("the search index is being made from what is stored; try again in a moment")]
     Behind,
@@ -225,7 +227,7 @@ fn open(path: &Path) -> Result<Database, StoreFault> {
     })?;
     match prepare(&database).map_err(|Fail(error)| unusable(error.to_string()))? {
         tables::FORMAT => Ok(database),
-        found => Err(StoreFault::Format { path: shown, found }),
+        found => Err(StoreFault::Format { path: shown, found, expected: tables::FORMAT }),
     }
 }
 

@@ -342,7 +342,7 @@ pub fn entry_of(row: EntryRow) -> Entry {
     Entry { version, created: Wall(created), updated: Wall(updated), expires }
 }
 
-fn is_wanted(event: &str, filter: &EventFilter) -> bool {
+pub fn is_wanted(event: &str, filter: &EventFilter) -> bool {
     let EventFilter { from, to, kind, .. } = filter;
     if from.is_none() && to.is_none() && kind.is_none() {
         return true;
@@ -352,6 +352,6 @@ fn is_wanted(event: &str, filter: &EventFilter) -> bool {
 }
 
 /// Rows that one page looks at, most of them expired where it does.
-const ROWS_MAX: usize = 10_000;
+pub const ROWS_MAX: usize = 10_000;
 /// Values of one answer together, unless one alone is more: answers wait in memory until they are taken.
 pub const ANSWER_BYTES_MAX: u64 = 2 * 1024 * 1024;
