@@ -72,6 +72,9 @@ pub fn run(args: &AskArgs) -> ExitCode {
 }
 
 async fn ask(args: &AskArgs) -> Result<(), String> {
+    let carriage = args.via.carriage();
+    let default_url = carriage.unwrap_or(Carriage::Ws).default_url();
+    let url = args.url.as_deref().unwrap_or(default_url);
     let request = Ask {
         prompt: prompt(args)?,
         model: args.model.clone(),
@@ -79,21 +82,21 @@ async fn ask(args: &AskArgs) -> Result<(), String> {
         max_cost_usd: args.max_cost_usd,
         latency_slo_ms: args.latency_slo_ms,
         task_type: None,
-        key: args.reach.key().map(str::to_owned),
+        key: args.reach.trust().key.clone(),
+        tls: args.reach.trust().tls(url),
     };
     let printer = Printer { json: args.json, begun: Instant::now(), first_token: None };
-    match args.via.carriage() {
-        Some(carriage) => in_a_session(args, carriage, request, printer).await,
-        None => over_http(args, &request, printer).await,
+    match carriage {
+        Some(carriage) => in_a_session(args, (carriage, url), request, printer).await,
+        None => over_http(url, &request, printer).await,
     }
 }
 
-async fn over_http(args: &AskArgs, request: &Ask, mut printer: Printer) -> Result<(), String> {
+async fn over_http(url: &str, request: &Ask, mut printer: Printer) -> Result<(), String> {
     let told = |failure: Failure| failure.to_string();
-    let mut answer =
-        request.send(args.url.as_deref().unwrap_or(Carriage::Ws.default_url())).await.map_err(told)?;
+    let mut answer = request.send(url).await.map_err(told)?;
     while let Some((event, line)) = answer.next_line().await.map_err(told)? {
-        if args.json {
+        if printer.json {
             printer.line(&String::from_utf8_lossy(&line))?;
             continue;
         }
@@ -110,11 +113,10 @@ async fn over_http(args: &AskArgs, request: &Ask, mut printer: Printer) -> Resul
 
 async fn in_a_session(
     args: &AskArgs,
-    carriage: Carriage,
+    (carriage, url): (Carriage, &str),
     request: Ask,
     printer: Printer,
 ) -> Result<(), String> {
-    let url = args.url.as_deref().unwrap_or(carriage.default_url());
     let options = args.reach.options(carriage, url);
     let client = Client::connect(url, options).await.map_err(|failure| failure.to_string())?;
     let told = told_by(&client, request, args.json, printer).await;

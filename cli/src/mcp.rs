@@ -7,7 +7,7 @@ use sdk_rust::Mcp;
 use serde_json::{Map, Value};
 
 use crate::outcome;
-use crate::reach::Carriage;
+use crate::reach::{Carriage, Trust};
 
 /// List the tools of a server that speaks MCP, and call them
 #[derive(Debug, clap::Args)]
@@ -19,9 +19,8 @@ pub struct McpArgs {
     /// The server: a data plane, or the whole address of another [default: where `atp up` listens]
     #[arg(long, env = "ATP_BASE_URL", global = true)]
     url: Option<String>,
-    /// The tenant's key
-    #[arg(long, env = "ATP_API_KEY", hide_env_values = true, global = true)]
-    key: Option<String>,
+    #[command(flatten)]
+    trust: Trust,
     /// Print what came as JSON
     #[arg(long, global = true)]
     json: bool,
@@ -48,7 +47,7 @@ pub fn run(args: &McpArgs) -> ExitCode {
 
 async fn speak(args: &McpArgs) -> Result<(), String> {
     let url = args.url.clone().unwrap_or_else(|| Carriage::Ws.default_url().to_owned());
-    let server = Mcp { url, key: args.key.clone() };
+    let server = Mcp { key: args.trust.key.clone(), tls: args.trust.tls(&url), url };
     match &args.command {
         McpCommand::List => list(&server, args.json).await,
         McpCommand::Call { name, arguments } => call(&server, name, read(arguments)?, args.json).await,

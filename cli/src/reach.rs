@@ -13,18 +13,25 @@ pub struct Reach {
     /// How frames are written
     #[arg(long, value_enum, default_value_t = Spelling::Bin, value_name = "ENCODING")]
     encoding: Spelling,
+    #[command(flatten)]
+    trust: Trust,
+}
+
+/// Who is at either end.
+#[derive(Debug, clap::Args)]
+pub struct Trust {
     /// The tenant's key
-    #[arg(long, env = "ATP_API_KEY", hide_env_values = true)]
-    key: Option<String>,
+    #[arg(long, env = "ATP_API_KEY", hide_env_values = true, global = true)]
+    pub key: Option<String>,
     /// The authority that signed the server's certificate (PEM); on this machine that of `atp up`, else the
     /// system's
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     ca: Option<PathBuf>,
     /// A client certificate (PEM)
-    #[arg(long, value_name = "FILE", requires = "cert_key")]
+    #[arg(long, value_name = "FILE", requires = "cert_key", global = true)]
     cert: Option<PathBuf>,
     /// The certificate's key (PEM)
-    #[arg(long, value_name = "FILE", requires = "cert")]
+    #[arg(long, value_name = "FILE", requires = "cert", global = true)]
     cert_key: Option<PathBuf>,
 }
 
@@ -61,8 +68,8 @@ impl Carriage {
 }
 
 impl Reach {
-    pub fn key(&self) -> Option<&str> {
-        self.key.as_deref()
+    pub fn trust(&self) -> &Trust {
+        &self.trust
     }
 
     /// For a session with the data plane at `url`.
@@ -72,9 +79,16 @@ impl Reach {
             Spelling::Cbor => Encoding::Cbor,
             Spelling::Bin => Encoding::Bin,
         };
+        let (key, tls) = (self.trust.key.clone(), self.trust.tls(url));
+        Options { via: carriage.via(), encoding, key, tls, ..Options::default() }
+    }
+}
+
+impl Trust {
+    /// For a connection with the data plane at `url`.
+    pub fn tls(&self, url: &str) -> Tls {
         let ca = self.ca.clone().or_else(|| if is_here(url) { own_authority() } else { None });
-        let tls = Tls { ca, cert: self.cert.clone(), key: self.cert_key.clone() };
-        Options { via: carriage.via(), encoding, key: self.key.clone(), tls, ..Options::default() }
+        Tls { ca, cert: self.cert.clone(), key: self.cert_key.clone() }
     }
 }
 

@@ -1,9 +1,12 @@
 //! Two dialects on either side: callers of Messages before servers of chat completions, the other way round,
 //! and each before its own.
 
+use sdk_rust::{Ask, Client, Dispatch, Options, Piece, Policy};
 use serde_json::{Value, json};
 
-use crate::kit::{Answer, Atp, Caller, Folder, Page, adapter, atp, finished, mock, route, told, until};
+use crate::kit::{
+    Answer, Atp, Caller, Folder, Page, adapter, atp, finished, mock, route, told, until, within,
+};
 
 const MESSAGES: &str = "/v1/messages";
 const CHAT: &str = "/v1/chat/completions";
@@ -256,4 +259,63 @@ async fn the_examples_of_adapters_are_right_as_they_stand() {
         let output = finished(command).await;
         assert!(output.status.success(), "{name}: {}", told(&output));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_and_a_fan_out_are_answered_by_either_kind_and_by_a_persona_over_it() {
+    let (folder, mock) = (Folder::new(), mock().await);
+    let (theirs, ours) = ("claude--tokens-3", "gpt--tokens-3");
+    let persona = format!(
+        "---\nkind: Adapter\nname: critic\nspec:\n  kind: persona\n  \
+         persona: {{ system: Be harsh., over: {{ adapter: a, model: {theirs} }} }}\n  \
+         models: [ {{ name: critic }} ]\n"
+    );
+    let resources = anthropic("a", &mock.url(), &[theirs]) + &adapter("o", &mock.url(), &[ours]) + &persona;
+    let data = Atp::of_file(&folder, &resources).await;
+    let url = format!("http://{}", data.clients);
+    let client = within("a session", Client::connect(&url, Options::default())).await.expect("it is granted");
+    let models = [theirs, ours, "critic"];
+    for model in models {
+        let ask = Ask { model: Some(model.into()), ..Ask::new("hi") };
+        let mut answer = client.ask(ask).await.expect("room");
+        let (mut text, mut done) = (String::new(), None);
+        while let Some(piece) = within("a piece", answer.next()).await.expect("no refusal") {
+            match piece {
+                Piece::Text(piece) => text.push_str(&piece),
+                Piece::Done(last) => done = Some(last),
+                _ => {}
+            }
+        }
+        let done = done.expect("a last message");
+        assert_eq!(
+            (&*text, &*done.text, done.tokens_out),
+            ("tok1 tok2 tok3", "tok1 tok2 tok3", 3),
+            "{model}"
+        );
+    }
+    let harsh = json!({"role": "system", "content": "Be harsh."});
+    let asked = |at: usize| {
+        serde_json::from_str::<Value>(mock.requests()[at].body.as_deref().expect("text")).expect("JSON")
+    };
+    assert!(asked(2)["system"].to_string().contains("Be harsh."), "in Anthropic's words: {}", asked(2));
+    assert_ne!(asked(1)["messages"][0], harsh);
+
+    let dispatch = Dispatch::new("hi", models).with_policy(Policy::Consensus);
+    let mut answer = client.dispatch(&dispatch).await.expect("room");
+    let mut ends = Vec::new();
+    let done = loop {
+        match within("a piece", answer.next()).await.expect("no refusal").expect("a last message") {
+            Piece::LaneEnd(end) => ends.push(end.persona_id),
+            Piece::Done(done) => break done,
+            _ => {}
+        }
+    };
+    assert_eq!((&*done.text, &done.content["agreed"]), ("tok1 tok2 tok3", &json!(true)), "{}", done.content);
+    let told = done.content["lanes"].as_array().expect("a list");
+    assert!(told.len() == 3 && ends.len() >= 2, "two of three agree: {ends:?} {told:?}");
+    assert!((5..=6).contains(&mock.requests().len()), "one may be given up before it is asked");
+    let page = Page::of(data.admin).await;
+    let out: u64 =
+        9 + told.iter().map(|lane| lane["stats"]["tokens_out"].as_u64().expect("a number")).sum::<u64>();
+    assert_eq!(page.sum("atp_tenant_output_tokens_total"), out, "each answer is billed once");
 }

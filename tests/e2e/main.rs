@@ -19,6 +19,7 @@ mod fanout;
 mod faults;
 mod first_start;
 mod logs;
+mod mcp;
 mod memory;
 mod metrics;
 mod money;

@@ -14,7 +14,8 @@ from concurrent import futures
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 # Before grpc, which looks for a package that a file of this folder has the name of.
-from kit import Proxy, adapter, check, fetch, main, until
+from kit import Proxy, adapter, check, fetch, folder, main, until
+from quic_kit import Authority
 
 import grpc
 import openai
@@ -195,10 +196,27 @@ own = Adapter()
 server = grpc.server(futures.ThreadPoolExecutor(16))
 server.add_generic_rpc_handlers((own,))
 port = server.add_insecure_port("127.0.0.1:0")
+files = folder()
+authority, stranger = Authority(files), Authority(files, "stranger")
+
+
+def pem(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+own_cert, own_key = authority.server()
+secured_port = server.add_secure_port("localhost:0", grpc.ssl_server_credentials(
+    [(pem(own_key), pem(own_cert))], pem(authority.file), require_client_auth=True))
 server.start()
 
 OLLAMA = f"http://127.0.0.1:{ollama.server_port}"
 GRPC = f"http://127.0.0.1:{port}"
+SECURED = f"https://localhost:{secured_port}"
+
+
+def shown(pair):
+    return {"ca": str(authority.file), "cert": str(pair[0]), "key": str(pair[1])}
 
 
 def of_kind(kind, name, endpoint, *models, **spec):
@@ -220,6 +238,10 @@ resources = [
     of_kind("ollama", "never", OLLAMA, {"name": "never-ends", "upstream_name": "endless"}),
     *(of_kind("grpc", f"agent-{model}", GRPC, {"name": f"g-{model}", "upstream_name": model})
       for model in ("fine", "refusing", "full", "breaking", "endless")),
+    of_kind("grpc", "secured", SECURED, {"name": "g-secured", "upstream_name": "fine"},
+            tls=shown(authority.client("plane", ["spiffe://atp.local/dataplane/one"]))),
+    of_kind("grpc", "unknown", SECURED, {"name": "g-unknown", "upstream_name": "fine"},
+            tls=shown(stranger.client("nobody", ["spiffe://atp.local/dataplane/one"]))),
     persona,
 ]
 # Read by the proxy, which inherits it.
@@ -310,6 +332,15 @@ def a_grpc_adapter_streams_its_words_and_its_counts():
     assert metadata["x-request-id"], metadata
     whole = client.chat.completions.create(model="g-fine", messages=HI)
     assert whole.choices[0].message.content == "Hello hi!" and whole.usage.total_tokens == 12
+
+
+@check
+def a_grpc_adapter_behind_tls_is_told_who_asks():
+    text, chunks = streamed("g-secured")
+    assert text == "Hello hi!" and chunks[-1].usage.completion_tokens == 3, chunks
+    before = len(own.asked)
+    assert refused(openai.InternalServerError, "g-unknown").status_code == 502
+    assert len(own.asked) == before, "with another authority's certificate nobody is answered"
 
 
 @check

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::Failure;
+use crate::options::Tls;
 use crate::post::{Lines, Post};
 
 /// A prompt and how it is to be answered. What is `None` is the data plane's choice.
@@ -21,9 +22,12 @@ pub struct Ask {
     pub latency_slo_ms: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub task_type: Option<String>,
-    /// The tenant's key, over plain HTTP; a session has one of its own.
+    /// The tenant's key, over HTTP; a session has one of its own.
     #[serde(skip)]
     pub key: Option<String>,
+    /// Whom to trust over HTTPS; a session has one of its own.
+    #[serde(skip)]
+    pub tls: Tls,
 }
 
 /// One line of an answer.
@@ -82,11 +86,13 @@ impl Ask {
         Ask { prompt: prompt.into(), ..Ask::default() }
     }
 
-    /// Sends it to the data plane at `address` (`http://host:port`).
+    /// Sends it to the data plane at `address` (`http://host:port` or
+    /// `https://host:port`).
     pub async fn send(&self, address: &str) -> Result<Answer, Failure> {
         let post = Post {
             address,
             path: "/v1/ask",
+            tls: &self.tls,
             key: self.key.as_deref(),
             accept: "application/x-ndjson",
             headers: &[],

@@ -6,14 +6,17 @@ use http::header::CONTENT_TYPE;
 use serde_json::{Map, Value, json};
 
 use crate::Failure;
+use crate::options::Tls;
 use crate::post::{Lines, Post};
 
 /// A server, and who calls it.
 #[derive(Debug, Clone)]
 pub struct Mcp {
-    /// `http://host:port`, or with the path of the server where that is not `/mcp`.
+    /// `http://host:port` or `https://host:port`, or with the path of the server where that is not `/mcp`.
     pub url: String,
     pub key: Option<String>,
+    /// Whom to trust over HTTPS.
+    pub tls: Tls,
 }
 
 impl Mcp {
@@ -71,6 +74,7 @@ impl Mcp {
         let post = Post {
             address: &self.url,
             path: if self.has_path() { "" } else { "/mcp" },
+            tls: &self.tls,
             key: self.key.as_deref(),
             accept: "application/json, text/event-stream",
             headers: &headers,
@@ -135,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_server_is_at_mcp_unless_its_address_has_a_path() {
-        let has_path = |url: &str| Mcp { url: url.into(), key: None }.has_path();
+        let has_path = |url: &str| Mcp { url: url.into(), key: None, tls: Tls::default() }.has_path();
         assert!(!has_path("http://a:1") && !has_path("http://a:1/"));
         assert!(has_path("http://a:1/mcp") && has_path("http://a/tools/mcp"));
     }

@@ -1,4 +1,4 @@
-//! One POST over plain HTTP, on a connection of its own, and its answer line by line.
+//! One POST over HTTP, in the clear or behind TLS, on a connection of its own, and its answer line by line.
 
 use std::time::Duration;
 
@@ -9,15 +9,18 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::options::Tls;
+use crate::transport::{CONNECT_WAIT, stream};
 use crate::{Failure, url};
 
 /// What is sent.
 pub(crate) struct Post<'p> {
-    /// `http://host:port`, perhaps with a path of its own.
+    /// `http://host:port` or `https://host:port`, perhaps with a path of its own.
     pub address: &'p str,
+    /// Used where the address says `https`.
+    pub tls: &'p Tls,
     /// After the address's own.
     pub path: &'p str,
     pub key: Option<&'p str>,
@@ -41,14 +44,10 @@ impl Post<'_> {
     /// # Errors
     /// Nobody there, or a refusal: then with what it said.
     pub async fn send(self) -> Result<Lines, Failure> {
-        let endpoint = url::parse_cleartext(self.address)?;
+        let endpoint = url::parse(self.address)?;
         let unreachable = |why: String| Failure::Unreachable { address: self.address.into(), why };
-        let connecting = timeout(CONNECT_WAIT, TcpStream::connect((&*endpoint.host, endpoint.port)));
-        let stream = match connecting.await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(unreachable(error.to_string())),
-            Err(_) => return Err(unreachable("no connection in time".into())),
-        };
+        let connecting = timeout(CONNECT_WAIT, stream(self.address, &endpoint, self.tls, HTTP1));
+        let stream = connecting.await.map_err(|_| unreachable("no connection in time".into()))??;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| unreachable(error.to_string()))?;
         let driver = tokio::spawn(async move {
@@ -131,7 +130,8 @@ fn chain(error: &dyn std::error::Error) -> String {
     format!("{error}{cause}")
 }
 
-const CONNECT_WAIT: Duration = Duration::from_secs(5);
+/// In ALPN's words (RFC 7301 section 6).
+const HTTP1: &[u8] = b"http/1.1";
 /// Longer than a data plane waits for a first token by default.
 const SILENCE_MAX: Duration = Duration::from_secs(120);
 const LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
