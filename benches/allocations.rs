@@ -1,6 +1,6 @@
 //! What a request takes from the heap. First the decisions alone, of which none may allocate once warm; then
 //! whole requests through a data plane in this process, counted on its worker threads only: upstream and
-//! client are plain sockets on other threads.
+//! client are plain sockets on other threads. Last, what a session that does nothing keeps.
 //!
 //! `--where` also prints from where, by sampled backtraces.
 
@@ -9,6 +9,8 @@
 
 #[path = "allocations/counting.rs"]
 mod counting;
+#[path = "allocations/idle.rs"]
+mod idle;
 #[path = "allocations/served.rs"]
 mod served;
 #[path = "allocations/upstream.rs"]

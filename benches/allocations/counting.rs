@@ -5,13 +5,17 @@ use std::backtrace::Backtrace;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 pub struct Counting;
 
 /// Threads of the data plane that serve.
 static COUNTED: AtomicU64 = AtomicU64::new(0);
 static BYTES: AtomicU64 = AtomicU64::new(0);
+static HELD_BYTES: AtomicI64 = AtomicI64::new(0);
+/// Blocks of each size; the last is of all that are larger.
+static HELD: [AtomicI64; SIZES] = [const { AtomicI64::new(0) }; SIZES];
 static IS_COUNTING: AtomicBool = AtomicBool::new(false);
 /// Every so many allocations one backtrace; 0: none.
 static SAMPLE_EVERY: AtomicU64 = AtomicU64::new(0);
@@ -36,23 +40,28 @@ thread_local! {
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size());
+        hold(layout.size(), 1);
         // SAFETY: the caller's promise, passed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         count(layout.size());
+        hold(layout.size(), 1);
         // SAFETY: the caller's promise, passed on.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count(size);
+        hold(layout.size(), -1);
+        hold(size, 1);
         // SAFETY: the caller's promise, passed on.
         unsafe { System.realloc(pointer, layout, size) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        hold(layout.size(), -1);
         // SAFETY: the caller's promise, passed on.
         unsafe { System.dealloc(pointer, layout) }
     }
@@ -72,6 +81,14 @@ fn count(bytes: usize) {
         IS_SAMPLING.set(true);
         sample(bytes);
         IS_SAMPLING.set(false);
+    }
+}
+
+/// On workers always, so that what is given back was counted when it was taken.
+fn hold(bytes: usize, count: i64) {
+    if is_worker() {
+        HELD[bytes.min(SIZES - 1)].fetch_add(count, Ordering::Relaxed);
+        HELD_BYTES.fetch_add(count * bytes as i64, Ordering::Relaxed);
     }
 }
 
@@ -121,6 +138,43 @@ pub fn on_workers(sample_every: u64, work: impl FnOnce()) -> (u64, u64) {
     (after.0 - before.0, after.1 - before.1)
 }
 
+/// What worker threads hold, by the size it was asked for in.
+pub struct Held {
+    bytes: i64,
+    counts: Vec<i64>,
+}
+
+impl Held {
+    fn now() -> Held {
+        let counts = HELD.iter().map(|count| count.load(Ordering::Relaxed)).collect();
+        Held { bytes: HELD_BYTES.load(Ordering::Relaxed), counts }
+    }
+
+    pub fn bytes(&self) -> i64 {
+        self.bytes
+    }
+
+    /// Sizes of which there are now more, or fewer, and how many; the largest first.
+    pub fn more_than(&self, before: &Held) -> Vec<(usize, i64)> {
+        let sizes = self.counts.iter().zip(&before.counts).enumerate().rev();
+        sizes.map(|(size, (now, then))| (size, now - then)).filter(|(_, more)| *more != 0).collect()
+    }
+}
+
+/// What worker threads hold once they have done what there was to do, timers and clearing up included.
+pub async fn held_at_rest() -> Held {
+    let (mut last, mut since, begun) = (Held::now(), Instant::now(), Instant::now());
+    while since.elapsed() < REST {
+        assert!(begun.elapsed() < REST_MAX, "workers never come to rest");
+        tokio::time::sleep(REST / 20).await;
+        let now = Held::now();
+        if now.bytes != last.bytes {
+            (last, since) = (now, Instant::now());
+        }
+    }
+    last
+}
+
 /// From where, most often first; forgets them.
 pub fn samples() -> Vec<(u64, String)> {
     let samples = SAMPLES.lock().map(|mut samples| std::mem::take(&mut *samples)).unwrap_or_default();
@@ -132,3 +186,7 @@ pub fn samples() -> Vec<(u64, String)> {
 /// Frames that say nothing about who wanted the memory.
 const INSIDE: &[&str] = &["allocations/counting.rs", "/rustc/", "/library/", "/hashbrown-", "allocations.rs"];
 const FRAMES: usize = 5;
+const SIZES: usize = 64 * 1024;
+/// Longer than the data plane waits before it gives back what was only needed for a moment.
+const REST: Duration = Duration::from_secs(1);
+const REST_MAX: Duration = Duration::from_secs(30);

@@ -2,22 +2,27 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use benches::{KEY, MODEL, MODEL_OF_TWO, Mode};
 use dataplane_io::app::{self, Handle};
-use dataplane_io::config::{Config, Origin};
+use dataplane_io::config::{Config, Origin, Tls};
 use dataplane_io::drain::Times;
+use dataplane_io::tls::{ClientAuth, Files};
+use rustls::{ClientConfig, RootCertStore};
 
-use crate::counting;
 use crate::upstream::{self, EVENTS, Upstream, find, whole_length};
+use crate::{counting, idle};
 
 /// Prints each figure; false where one is above its bound.
 pub fn measure(mode: Mode, tells_where: bool) -> bool {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let upstream = upstream::serve().expect("an upstream");
     let folder = tempfile::tempdir().expect("a folder");
-    let data = runtime.block_on(start(&upstream, folder.path()));
+    let (tls, believed) = certificates(folder.path());
+    let data = runtime.block_on(start(&upstream, folder.path(), tls));
     let requests = if mode.is_quick { 200 } else { 2000 };
     let mut bench = Bench { address: data.http[0], requests, tells_where, is_sound: true };
     let plain = request(MODEL, "", false);
@@ -27,11 +32,15 @@ pub fn measure(mode: Mode, tells_where: bool) -> bool {
     let of_sdk = request(MODEL, SDK_HEADERS, false);
     bench.whole("the first with an SDK's seven headers more", &of_sdk, None);
     bench.streamed(&upstream);
+    let is_sound = bench.is_sound;
+    let quic = data.quic.expect("it is served");
+    let doors = idle::Doors { http: data.http[0], quic, tls: believed };
+    let is_light = idle::measure(&runtime, &doors, tells_where);
     runtime.block_on(data.drain(std::future::ready(())));
-    bench.is_sound
+    is_sound & is_light
 }
 
-async fn start(upstream: &Upstream, folder: &std::path::Path) -> Handle {
+async fn start(upstream: &Upstream, folder: &Path, tls: Tls) -> Handle {
     let resources = folder.join("resources.yaml");
     let text = benches::resources(&format!("http://{}/v1", upstream.address));
     std::fs::write(&resources, text).expect("the folder can be written");
@@ -40,6 +49,7 @@ async fn start(upstream: &Upstream, folder: &std::path::Path) -> Handle {
         http: vec![anywhere],
         admin: anywhere,
         workers: 1,
+        tls: Some(tls),
         drain: Times { delay: Duration::ZERO, grace: Duration::ZERO },
         ..Config::local(folder.to_owned(), Origin::File(resources))
     };
@@ -50,6 +60,26 @@ async fn start(upstream: &Upstream, folder: &std::path::Path) -> Handle {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     data
+}
+
+/// Of a server, in files, and a client that believes it.
+fn certificates(folder: &Path) -> (Tls, ClientConfig) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let (cert, key) = (folder.join("server.pem"), folder.join("server.key"));
+    std::fs::write(&cert, made.cert.pem()).expect("the folder can be written");
+    std::fs::write(&key, made.signing_key.serialize_pem()).expect("the folder can be written");
+    let files = Files { cert, key, client_auth: ClientAuth::Off, client_ca: None, crls: Vec::new() };
+    let listen = "127.0.0.1:0".parse().expect("an address");
+    let tls = Tls { listen, is_asked_for: true, files: Some(files) };
+    let mut roots = RootCertStore::empty();
+    roots.add(made.cert.der().clone()).expect("a certificate");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let client = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("TLS 1.3 is there")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    (tls, client)
 }
 
 struct Bench {

@@ -308,7 +308,19 @@ pub const ROOMS: &[Room] = &[
         ],
         outside: &["bytes", "serde", "serde_json", "sha2"],
         build: &[],
-        dev: &["criterion", "libc", "tempfile", "tokio"],
+        dev: &[
+            "criterion",
+            "http",
+            "http-body-util",
+            "hyper",
+            "hyper-util",
+            "libc",
+            "quinn",
+            "rcgen",
+            "rustls",
+            "tempfile",
+            "tokio",
+        ],
     },
 ];
 

@@ -216,7 +216,7 @@ impl Conversation {
     }
 
     pub(super) fn seat(&mut self) -> Option<&mut Seat> {
-        self.open.as_mut()?.attached.as_mut()
+        self.open.as_mut()?.attached.as_deref_mut()
     }
 }
 

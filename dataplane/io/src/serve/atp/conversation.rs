@@ -73,8 +73,8 @@ pub(super) struct Open {
     pub seat: Option<seats::Ticket>,
     /// The one before, until the peer is known to have the next.
     pub spent: Option<seats::Ticket>,
-    /// The peer is an adapter and takes work.
-    pub attached: Option<Seat>,
+    /// The peer is an adapter and takes work. Boxed: most are none.
+    pub attached: Option<Box<Seat>>,
 }
 
 /// Runs a session from its first frame, over `link` and those that follow it. Begins at once, so that the
@@ -151,7 +151,8 @@ impl Conversation {
         loop {
             if let Some(ended) = self.on_events(&mut link) {
                 tracing::debug!(session = self.machine.session_id().as_str(), ?ended, "a session ended");
-                self.say_last(link).await;
+                // On the heap: for all its life the task would carry the room for it.
+                Box::pin(self.say_last(link)).await;
                 return;
             }
             let mut is_full = self.flush(&mut link);
@@ -335,7 +336,7 @@ impl Conversation {
             Some(link) => (Some(&mut link.inbound), Some(&mut link.out)),
             None => (None, None),
         };
-        let mut attached = self.open.as_mut().and_then(|open| open.attached.as_mut());
+        let mut attached = self.open.as_mut().and_then(|open| open.attached.as_deref_mut());
         let is_attached = attached.is_some();
         let inbound = async {
             match inbound {

@@ -169,16 +169,16 @@ impl Out {
 #[derive(Debug)]
 pub struct Plug {
     pub inbound: mpsc::Sender<Inbound>,
-    pub out: mpsc::Receiver<Outbound>,
+    pub out: pipe::Receiver<Owed>,
 }
 
 /// Both ends.
 pub fn link(encoding: Encoding, ledger: &Arc<Ledger>) -> (Link, Plug) {
-    let (to_connection, from_session) = mpsc::channel(OUTBOUND_MAX);
+    let (to, out) = pipe(OUTBOUND_MAX);
     let (inbound, from_connection) = mpsc::channel(INBOUND_MAX);
-    let out = Out::Shared(to_connection, Arc::clone(ledger));
-    let link = Link { encoding, inbound: In::Many(from_connection), out };
-    (link, Plug { inbound, out: from_session })
+    let to_connection = Out::Own(Own { to, unsent: None, ledger: Arc::clone(ledger) });
+    let link = Link { encoding, inbound: In::Many(from_connection), out: to_connection };
+    (link, Plug { inbound, out })
 }
 
 /// A session of a connection with one reader.

@@ -122,7 +122,7 @@ impl Conversation {
         }
         let (held, tenant) = self.caller.tenant().map_err(refused)?;
         // Before the run is: one that is refused here leaves none behind.
-        let attached = self.attach(meta, wanted, &held)?;
+        let attached = self.attach(meta, wanted, &held)?.map(Box::new);
         let row = held.table.tenant(tenant);
         let cell = &held.tenants[tenant.0 as usize];
         let name = self.machine.session_id().as_str();
@@ -138,7 +138,7 @@ impl Conversation {
     /// An adapter by its certificate belongs to no tenant, and asks for nothing.
     fn admit_adapter(&mut self, wanted: Window, meta: &Meta) -> Result<Open, Refusal> {
         let held = held(&self.caller.peer).map_err(|fault| refusal(fault, &self.telling()))?;
-        let attached = self.attach(meta, wanted, &held)?;
+        let attached = self.attach(meta, wanted, &held)?.map(Box::new);
         if attached.is_none() && role(meta).as_deref() != Some("adapter") {
             let what = "this certificate is an adapter's: open the session with meta.role `adapter`";
             return Err(Refusal::new(Code::Sec, what));

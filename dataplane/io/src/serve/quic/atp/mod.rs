@@ -20,7 +20,8 @@ mod writing;
 
 use std::sync::Arc;
 
-use proto_core::frame::{Encoding, Text};
+use dataplane_state::pipe;
+use proto_core::frame::{Encoding, Frame, Text};
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -34,7 +35,7 @@ use crate::serve::Peer;
 use crate::serve::atp::Caller;
 use crate::serve::atp::conversation;
 use crate::serve::atp::cutter::Begun;
-use crate::serve::atp::link::{Inbound, OUTBOUND_MAX, Outbound, Plug, link};
+use crate::serve::atp::link::{Inbound, OUTBOUND_MAX, Owed, Plug, link};
 use crate::serve::guard::{HEAD_WAIT, Stage};
 
 /// Carries one connection's session to the end of either.
@@ -56,8 +57,9 @@ pub async fn serve(guest: Guest) {
     let encoding = reader.encoding();
     let (link, Plug { inbound, out }) = link(encoding, &guest.worker.ledger);
     let caller = Caller { peer, headers: Arc::default() };
-    let session = first.session_id.clone();
-    tokio::spawn(conversation::run(caller, first, link));
+    // A name of its own: the frame's would keep all of the frame.
+    let session = Text::from(first.session_id.as_str());
+    tokio::spawn(conversation::run(caller, *first, link));
     let (arrivals_to, arrivals) = mpsc::channel(ARRIVALS_MAX);
     let mut carried = Carried {
         ways: Ways::new(connection.clone(), encoding),
@@ -74,7 +76,7 @@ pub async fn serve(guest: Guest) {
 }
 
 /// The first frame, and the stream it came on.
-async fn begin(guest: &Guest, begun: &Begun) -> Option<(proto_core::frame::Frame, Reader, SendStream)> {
+async fn begin(guest: &Guest, begun: &Begun) -> Option<(Box<Frame>, Reader, SendStream)> {
     let (send, receive) = guest.connection.accept_bi().await.ok()?;
     let mut reader = Reader::begin(receive, begun).await?;
     match reader.next().await? {
@@ -105,7 +107,7 @@ struct Carried {
     /// For what has come of frames that are not whole.
     begun: Begun,
     inbound: mpsc::Sender<Inbound>,
-    arrivals_to: mpsc::Sender<Arrival>,
+    arrivals_to: mpsc::Sender<Box<Arrival>>,
 }
 
 impl Carried {
@@ -127,8 +129,8 @@ impl Carried {
     async fn run(
         mut self,
         guest: &Guest,
-        mut arrivals: mpsc::Receiver<Arrival>,
-        mut out: mpsc::Receiver<Outbound>,
+        mut arrivals: mpsc::Receiver<Box<Arrival>>,
+        mut out: pipe::Receiver<Owed>,
     ) {
         let closing = async {
             guest.closing().await;
@@ -143,7 +145,8 @@ impl Carried {
             tokio::select! {
                 biased;
                 // Before what is said of it: its first frame is handed on only behind this.
-                Some(Arrival { of, send, ended }) = arrivals.recv() => {
+                Some(arrival) = arrivals.recv() => {
+                    let Arrival { of, send, ended } = *arrival;
                     self.ways.join(&mut self.tasks, send, ended, Some(of));
                     self.ways.write(&mut self.tasks).await;
                 }
@@ -190,12 +193,12 @@ impl Carried {
 
     /// The first, and what else is there by now. False where the peer leaves more unread than a session may
     /// have to say.
-    async fn say_all(&mut self, first: Outbound, out: &mut mpsc::Receiver<Outbound>) -> bool {
+    async fn say_all(&mut self, first: Owed, out: &mut pipe::Receiver<Owed>) -> bool {
         let Carried { ways, tasks, session, inbound, begun, .. } = self;
         let mut next = Some(first);
         // As many as the queue holds: what arrives has its turn then.
         for _ in 0..OUTBOUND_MAX {
-            let Some(outbound) = next.take().or_else(|| out.try_recv().ok()) else { break };
+            let Some(Owed { outbound, share }) = next.take().or_else(|| out.try_recv()) else { break };
             let of = |stream| Of {
                 session: session.clone(),
                 stream,
@@ -205,6 +208,8 @@ impl Carried {
             if ways.say(tasks, outbound, of).is_err() {
                 return false;
             }
+            // From here on it is bounded by what a session may leave unread.
+            drop(share);
         }
         ways.write(tasks).await;
         true

@@ -48,10 +48,10 @@ impl Reader {
     }
 
     /// The next frame; `None` at the end of the stream, or where nothing behind can be understood.
-    pub async fn next(&mut self) -> Option<Result<Frame, Malformed>> {
+    pub async fn next(&mut self) -> Option<Result<Box<Frame>, Malformed>> {
         loop {
             match self.cutter.poll() {
-                Ok(Some(message)) => return Some(self.encoding.decode(&message)),
+                Ok(Some(message)) => return Some(self.encoding.decode(&message).map(Box::new)),
                 Ok(None) => {
                     let piece = self.piece().await?;
                     self.cutter.on_bytes(piece);
@@ -80,7 +80,7 @@ impl Reader {
     pub async fn read(&mut self, to: &mpsc::Sender<Inbound>) -> bool {
         while let Some(read) = self.next().await {
             let inbound = match read {
-                Ok(frame) => Inbound::Frame(Box::new(frame)),
+                Ok(frame) => Inbound::Frame(frame),
                 Err(malformed) => Inbound::Malformed(malformed),
             };
             if to.send(inbound).await.is_err() {
@@ -115,13 +115,18 @@ pub struct Of {
 impl Of {
     /// The peer wants no more of it: what it means that resets or stops a QUIC stream, as a frame.
     pub async fn reset(&self) {
+        // A session that is over needs no telling.
+        let _ = self.inbound.send(self.broken()).await;
+    }
+
+    /// Apart, so that no stream's task has room for a frame while it waits.
+    fn broken(&self) -> Inbound {
         let content = RawJson::parse(RESET).expect("an error as the protocol has it");
         let (session_id, stream_id) = (self.session.clone(), self.stream.clone());
         let place = Place { session_id, stream_id, ..Place::default() };
         let mut frame = Message::new(Text::of_static(kind::ERROR), content).into_frame(place);
         frame.flags = FlagSet::RST.into();
-        // A session that is over needs no telling.
-        let _ = self.inbound.send(Inbound::Frame(Box::new(frame))).await;
+        Inbound::Frame(Box::new(frame))
     }
 }
 
@@ -132,7 +137,7 @@ pub async fn stream(
     send: SendStream,
     receive: RecvStream,
     inbound: mpsc::Sender<Inbound>,
-    arrivals: mpsc::Sender<Arrival>,
+    arrivals: mpsc::Sender<Box<Arrival>>,
     begun: Begun,
 ) {
     let Ok(Some(mut reader)) = timeout(HEAD_WAIT, Reader::begin(receive, &begun)).await else { return };
@@ -152,12 +157,11 @@ pub async fn stream(
             None => return,
         }
     };
-    let of = Of { session, stream: first.stream_id.clone(), inbound, begun };
+    // A name of its own: the frame's would keep all of the frame.
+    let of = Of { session, stream: Text::from(first.stream_id.as_str()), inbound, begun };
     let (reading, ended) = oneshot::channel();
-    let arrival = Arrival { of: of.clone(), send, ended };
-    if arrivals.send(arrival).await.is_err()
-        || of.inbound.send(Inbound::Frame(Box::new(first))).await.is_err()
-    {
+    let arrival = Box::new(Arrival { of: of.clone(), send, ended });
+    if arrivals.send(arrival).await.is_err() || of.inbound.send(Inbound::Frame(first)).await.is_err() {
         return;
     }
     reader.read_stream(&of).await;
