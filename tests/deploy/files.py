@@ -45,6 +45,7 @@ CHARTS = {
         "controlplane": {"enabled": True, "certsSecret": "certs", "storageClass": "fast"},
         "autoscaling": {"tokensInFlight": 2_000_000},
         "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+        "memory": {"enabled": True},
     },
     "with a memory": {"memory": {"enabled": True, "storageClass": "fast"}},
     "with as little as can be": {

@@ -187,8 +187,6 @@ impl Fault {
     pub fn of_status(code: u16, retry_after_s: Option<u32>) -> Option<Fault> {
         let retry = match code {
             429 | 503 | 529 => Retry::Elsewhere,
-            // Whoever is next in the circle has refused it; anybody else would be asked in a circle as well.
-            508 => return Some(Fault::upstream(Kind::Loop, Retry::Never)),
             401 | 403 => return Some(Fault::upstream(Kind::CredentialsRefused, Retry::Elsewhere)),
             500..=599 => Retry::ElsewhereAtCost,
             300..=399 => Retry::Never,

@@ -24,6 +24,7 @@ use crate::admission::Claim;
 use crate::charge::Charge;
 use crate::clock;
 use crate::lens::{counted, judged};
+use crate::serve::headers::X_ATP_LOOP;
 use crate::served::Hold;
 use crate::upstream::{Answer, Call, Upstream, UpstreamBody};
 use crate::worker::Worker;
@@ -76,8 +77,11 @@ pub async fn run(
     charge.set_usage(input_estimate(charge));
     charge.put_context(&mut call.headers);
     let outcome = match upstream.send(order.worker, call).await {
-        Ok(answer) => begin(charge, answer, asked, order).await,
-        Err(fault) => Err(fault),
+        // An answer that is refused here for want of room was worked for.
+        Ok(answer) => begin(charge, answer, asked, order)
+            .await
+            .map_err(|fault| (fault, may_have_worked(fault) || matches!(fault.kind, Kind::Shed { .. }))),
+        Err(fault) => Err((fault, may_have_worked(fault))),
     };
     match outcome {
         Ok((status, headers, rest)) => {
@@ -86,8 +90,8 @@ pub async fn run(
             charge.on_first_byte(first_byte_at, matches!(rest, Rest::Events(_)));
             Ok(Begun { status, headers, charge, first_byte_at, words: asked.heard, rest })
         }
-        Err(fault) => {
-            if !may_have_worked(fault) {
+        Err((fault, has_worked)) => {
+            if !has_worked {
                 charge.set_usage(Usage::default());
             }
             charge.on_fault(fault);
@@ -137,6 +141,16 @@ fn input_estimate(charge: &Charge) -> Usage {
     Usage { input: charge.likely_input(), estimated: true, ..Usage::default() }
 }
 
+/// What an answer's head says against it. A circle is one where a data plane says so, next to this one or
+/// behind it: anybody else would be asked in a circle as well. The same status of a server is a failure like
+/// any other.
+fn refusal(status: StatusCode, headers: &HeaderMap) -> Option<Fault> {
+    if status == StatusCode::LOOP_DETECTED && headers.contains_key(X_ATP_LOOP) {
+        return Some(Fault::upstream(Kind::Loop, Retry::Never));
+    }
+    Fault::of_status(status.as_u16(), retry_after(headers))
+}
+
 /// Whether tokens may have been spent on an attempt that failed so.
 fn may_have_worked(fault: Fault) -> bool {
     fault.retry == Retry::ElsewhereAtCost && !matches!(fault.kind, Kind::Status { .. })
@@ -165,7 +179,7 @@ async fn begin(
         let headers = headers.filter(|(name, _)| is_heard(name));
         charge.on_limits(&limit::headers::ceilings(headers, clock::now(), clock::unix_seconds()));
     }
-    if let Some(fault) = Fault::of_status(status.as_u16(), retry_after(&headers)) {
+    if let Some(fault) = refusal(status, &headers) {
         // Read to its end if that is near, so that the connection can be used again.
         let mut held = Debt::none(&order.worker.ledger);
         let _ = timeout(REFUSAL_WAIT, collect(&mut body, REFUSAL_BYTES_MAX, &mut held, |_| ())).await;
@@ -190,16 +204,16 @@ async fn begin(
     if !is_whole {
         return Ok((status, headers, Rest::Long(Box::new(Flow { first, reader, body }))));
     }
-    // In one piece to be read, and once more as it is told: refused while it is nobody's answer yet.
-    if is_needed {
-        grow(&mut held, first.len().saturating_mul(2))?;
-    }
     if status.is_success() {
         let answer = reader.end();
         if !answer.is_sound && is_json(&headers) {
             return Err(Fault::upstream(Kind::Garbled, Retry::ElsewhereAtCost));
         }
         charge.set_usage(answer.usage.unwrap_or(input_estimate(charge)));
+    }
+    // In one piece to be read, and once more as it is told: refused while it is nobody's answer yet.
+    if is_needed {
+        grow(&mut held, first.len().saturating_mul(2))?;
     }
     charge.on_success();
     Ok((status, headers, Rest::Whole(first, held)))

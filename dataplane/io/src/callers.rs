@@ -44,15 +44,22 @@ impl Callers {
 }
 
 impl Asker<'_> {
-    /// Whoever has an address of IPv6 has 2^64 of them.
     fn as_one(self) -> Self {
         match self {
-            Asker::At(IpAddr::V6(address)) => match address.to_ipv4_mapped() {
-                Some(address) => Asker::At(address.into()),
-                None => Asker::At(IpAddr::V6((address.to_bits() & NETWORK).into())),
-            },
+            Asker::At(address) => Asker::At(network(address)),
             other => other,
         }
+    }
+}
+
+/// What one caller without a name has: whoever has an address of IPv6 has 2^64 of them.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(address) => match address.to_ipv4_mapped() {
+            Some(address) => address.into(),
+            None => IpAddr::V6((address.to_bits() & NETWORK).into()),
+        },
+        address => address,
     }
 }
 

@@ -74,15 +74,22 @@ impl Secure {
         let mut answered = pin!(self.sender.send_request(request));
         // A request that is handed over in the very moment in which its connection ends is answered by
         // nobody: its place in the channel outlives whoever read from it. So both are waited for.
+        let connection = &mut self.connection;
+        let ended = async {
+            if !connection.is_finished() {
+                drop(connection.await);
+            }
+        };
         let answered = within("an answer or the connection's end", async {
             tokio::select! {
                 biased;
                 answered = &mut answered => Some(answered),
-                _ = &mut self.connection, if !self.connection.is_finished() => {
+                () = ended => {
                     poll_fn(|cx| match answered.as_mut().poll(cx) {
                         Poll::Ready(answered) => Poll::Ready(Some(answered)),
                         Poll::Pending => Poll::Ready(None),
-                    }).await
+                    })
+                    .await
                 }
             }
         });

@@ -6,6 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use dataplane_core::trace::Sampler;
+use proto_core::logline;
 use proto_core::parse::Mistake;
 use proto_core::parse::environment::{Row, Variable, flag, whole};
 
@@ -43,7 +44,7 @@ impl Export {
             let what = format!(
                 "would go to {} in cleartext, for everybody on the way to read; name an https:// endpoint, \
                  or one on this machine",
-                self.endpoint
+                logline::redacted(&self.endpoint)
             );
             mistakes.push(Mistake { place: None, path: HEADERS.into(), what });
         }

@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use dataplane_core::dialect::rope::Rope;
-use dataplane_core::fault::Fault;
+use dataplane_core::fault::{Fault, Kind};
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
@@ -13,7 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 use super::Peer;
 use super::atp::Told;
 use super::guard::Serving;
-use super::headers::{REQUEST_ID, X_ATP_COST, X_REQUEST_ID, number};
+use super::headers::{REQUEST_ID, X_ATP_COST, X_ATP_LOOP, X_REQUEST_ID, number};
 use super::pump::Pumped;
 use super::unsent::{Parcel, Share};
 use crate::relay::{Cut, Relay};
@@ -145,6 +145,9 @@ pub fn refusal(telling: &Telling, fault: Fault) -> Response<AnswerBody> {
     }
     if let Some(seconds) = fault.retry_after_s() {
         headers.insert(RETRY_AFTER, number(u64::from(seconds)));
+    }
+    if matches!(fault.kind, Kind::Loop) {
+        headers.insert(X_ATP_LOOP, HeaderValue::from_static("1"));
     }
     response
 }

@@ -25,6 +25,8 @@ pub const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 pub const X_ATP_MODEL: HeaderName = HeaderName::from_static("x-atp-model");
 pub const X_ATP_ADAPTER: HeaderName = HeaderName::from_static("x-atp-adapter");
 pub const X_ATP_ROUTE: HeaderName = HeaderName::from_static("x-atp-route");
+/// Beside a 508: a data plane says so, not any server.
+pub const X_ATP_LOOP: HeaderName = HeaderName::from_static("x-atp-loop");
 pub const X_ATP_COST: HeaderName = HeaderName::from_static("x-atp-cost-usd-micros");
 pub const X_ATP_OVERHEAD: HeaderName = HeaderName::from_static("x-atp-overhead-us");
 pub const X_ATP_WINDOW: HeaderName = HeaderName::from_static("x-atp-window");

@@ -253,6 +253,6 @@ pub const CALL_WAIT: Duration = Duration::from_secs(2);
 /// them.
 pub const CALLS_MAX: usize = 256;
 /// Connections kept for one worker.
-const IDLE_MAX: usize = 8;
+const IDLE_MAX: usize = 2;
 /// Shorter than the gateway keeps one that is idle.
 const IDLE_WAIT: Duration = Duration::from_secs(60);

@@ -86,18 +86,22 @@ impl Follower {
         held.compare(&*state)?;
         drop(state);
         self.publish(&mut held, reached)?;
+        let mut told = reached;
         loop {
             if wakes.recv_timeout(TICK) == Err(RecvTimeoutError::Disconnected) {
                 return Ok(());
             }
             let Followed { reached, unseen, state } = self.source.follow()?;
             match unseen {
-                Unseen::Some(changes) if changes.is_empty() => continue,
+                // Nothing new, and searches know how far that is: a comparison may have seen more than it
+                // says.
+                Unseen::Some(changes) if changes.is_empty() && reached == told => continue,
                 Unseen::Some(changes) => held.apply(&changes, &*state)?,
                 Unseen::Lost => held.compare(&*state)?,
             }
             drop(state);
             self.publish(&mut held, reached)?;
+            told = reached;
         }
     }
 

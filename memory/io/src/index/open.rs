@@ -25,6 +25,8 @@ impl Open {
         if folder.is_dir() {
             match Open::found(folder) {
                 Ok(open) => return Ok((open, false)),
+                // Somebody else writes it: theirs to keep.
+                Err(error @ TantivyError::LockFailure(..)) => return Err(error),
                 Err(error) => tracing::warn!(%error, "the search index is made anew from the store"),
             }
             std::fs::remove_dir_all(folder)?;

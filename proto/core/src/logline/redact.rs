@@ -54,12 +54,15 @@ fn named(text: &str, found: &mut Vec<Range<usize>>) {
         while let Some(at) = find(&text[from..], name) {
             let (start, end) = (from + at, from + at + name.len());
             from = end;
-            if text[..start].ends_with(is_of_a_name) || text[end..].starts_with(is_of_a_name) {
+            if text[..start].ends_with(char::is_alphanumeric) || text[end..].starts_with(is_of_a_name) {
                 continue;
             }
             let Some(value) = value(&text[end..], text[..start].ends_with('.')) else { continue };
             let begin = text.len() - value.len();
-            found.push(begin..begin + extent(value, *until));
+            let end = begin + extent(value, *until);
+            found.push(begin..end);
+            // What is within it goes with it, so that no text is gone through again for each name in it.
+            from = from.max(end);
         }
     }
     // What a parser of JSON or YAML says it met.

@@ -62,6 +62,8 @@ fn what_keys_and_prompts_look_like_is_taken_out() {
         ("wss://host/ws?key=zz", "wss://host/ws?key=[redacted]"),
         ("cookie: a=b; c=d", "cookie: [redacted]"),
         ("password=hunter2 host=db", "password=[redacted] host=db"),
+        ("REDIS_PASSWORD=hunter2 ATP_API_KEY=short", "REDIS_PASSWORD=[redacted] ATP_API_KEY=[redacted]"),
+        ("max_tokens: 5, token_file: a", "max_tokens: 5, token_file: a"),
         ("invalid type: string \"why is it\", expected u64", "invalid type: string [redacted], expected u64"),
         (r#"{"prompt":"why \"so\"?","n":1}"#, r#"{"prompt":[redacted],"n":1}"#),
         (r#"{"messages":[{"content":"why"}]}"#, r#"{"messages":[redacted]"#),

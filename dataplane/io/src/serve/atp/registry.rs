@@ -104,7 +104,8 @@ impl Registrations {
         });
         let Some((upstream, dialled, registered)) = outcome else {
             Counts::one(&self.counts.events[REFUSED]);
-            tracing::warn!(adapter, "a peer may not register this endpoint");
+            // Counted above; a peer may say this as often as it likes, and its words are no log's.
+            tracing::debug!("a peer may not register this endpoint");
             // One answer for all: who may not register learns nothing of what is declared.
             let what = "this peer may not register this endpoint: it needs the permission `adapter` for a \
                         declared Adapter that allows it";

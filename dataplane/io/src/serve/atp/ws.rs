@@ -393,6 +393,8 @@ impl Begins {
             }
             Poll::Ready(_) => 0,
         };
+        // However many empty parts a message has, the library holds no more of it than this.
+        let left = left.min(FRAME_BYTES_MAX + READ_BUFFER_BYTES);
         // Order: relaxed, see above.
         self.read.store(left, Ordering::Relaxed);
         match self.rest.set(left) {

@@ -15,6 +15,7 @@ use tokio::time::interval;
 use super::http::events;
 use super::listeners::{Place, Whose};
 use super::{Live, listing};
+use crate::callers::network;
 use crate::drain::Phase;
 use crate::serve::Peer;
 use crate::serve::answer::AnswerBody;
@@ -32,7 +33,7 @@ pub fn serve(
     let (worker, held) = (&peer.worker, held(peer)?);
     let tenant = held.table.tenant(known(&held.table, headers, peer)?);
     let is_anybody = tenant.name.as_str() == PUBLIC;
-    let whose = Whose { tenant: tenant.hash, address: is_anybody.then_some(peer.address) };
+    let whose = Whose { tenant: tenant.hash, address: is_anybody.then(|| network(peer.address)) };
     let place = worker.listeners.join(whose).ok_or(Fault::client(Kind::Overloaded))?;
     let (pump, pumped) = pump::channel(worker, &peer.stage);
     let listener = Listener {

@@ -30,12 +30,19 @@ impl Room {
     /// The worker holds as much as it may.
     pub async fn take(&self, bytes: usize) -> Result<Held, Fault> {
         let places = u32::try_from(bytes).unwrap_or(BYTES_MAX).min(BYTES_MAX);
+        // Before the wait: what waits for room is there already.
+        let debt = self.owe(bytes as u64)?;
         let permit = Arc::clone(&self.places).acquire_many_owned(places).await;
-        let permit = permit.expect("nobody closes it");
-        let (mut debt, bytes) = (Debt::none(&self.ledger), bytes as u64);
-        match bytes <= ALWAYS_BYTES || debt.try_grow(bytes) {
-            true if debt.bytes() == 0 => Ok(Held::new(Debt::of(&self.ledger, bytes), Some(permit))),
-            true => Ok(Held::new(debt, Some(permit))),
+        Ok(Held::new(debt, Some(permit.expect("nobody closes it"))))
+    }
+
+    fn owe(&self, bytes: u64) -> Result<Debt, Fault> {
+        if bytes <= ALWAYS_BYTES {
+            return Ok(Debt::of(&self.ledger, bytes));
+        }
+        let mut debt = Debt::none(&self.ledger);
+        match debt.try_grow(bytes) {
+            true => Ok(debt),
             false => Err(Fault::proxy(Kind::Shed { again_s: Level::Red.retry_after_s() })),
         }
     }

@@ -203,13 +203,7 @@ impl Link {
             }
         }
         let [replication, memory, persistence] = &info[..] else { unreachable!("three were asked for") };
-        let made: Result<(), _> =
-            redis::cmd("SETNX").arg(FORMAT_KEY).arg(FORMAT).query_async(connection).await;
-        let format = match made {
-            Ok(()) => redis::cmd("GET").arg(FORMAT_KEY).query_async::<u64>(connection).await,
-            Err(error) => Err(error),
-        };
-        let format = match format {
+        let format = match format_of(connection).await {
             Ok(format) => format,
             Err(error) => return Ok(Err(error)),
         };
@@ -286,6 +280,17 @@ fn told(error: &RedisError) -> String {
 /// One line of what INFO tells.
 fn said<'i>(info: &'i str, name: &str) -> Option<&'i str> {
     info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+}
+
+/// What it is written in; said by whoever comes first. Looked at before: a Redis that is full takes no word,
+/// and is still to be read and emptied.
+async fn format_of(connection: &mut MultiplexedConnection) -> Result<u64, RedisError> {
+    let look = redis::cmd("GET").arg(FORMAT_KEY).to_owned();
+    if let Some(format) = look.query_async::<Option<u64>>(connection).await? {
+        return Ok(format);
+    }
+    redis::cmd("SETNX").arg(FORMAT_KEY).arg(FORMAT).query_async::<()>(connection).await?;
+    look.query_async(connection).await
 }
 
 /// For a connection, its TLS included: in one data centre it takes a millisecond.

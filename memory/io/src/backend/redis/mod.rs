@@ -146,7 +146,9 @@ impl Redis {
     ) -> Result<Option<Item>, StoreFault> {
         let path = place.path();
         if consistency == Consistency::Strong {
-            let needs = Needs { paths: vec![path.clone()], values: vec![path], ..Needs::default() };
+            // One at a time is as much as a step carries.
+            let (paths, values) = (vec![path.clone()], vec![path]);
+            let needs = Needs { paths, values, bytes: VALUE_BYTES_MAX, ..Needs::default() };
             let whose = Arc::clone(&tenant);
             let work = move |draft: &mut draft::Draft<'_>| sure(draft.get(&whose, &place, draft.now));
             return self.writer.run(tenant, needs, work).await;
@@ -185,9 +187,13 @@ impl Redis {
 
     /// With everything that any gateway acknowledged before.
     pub async fn search(&self, tenant: Arc<str>, question: Question) -> Result<Matches, StoreFault> {
-        let _place = self.place().await?;
-        self.follower.look().await?;
-        self.index.search(&tenant, &question, self.now().await?).await
+        // Not while the index catches up: who only reads would wait for it too.
+        let now = {
+            let _place = self.place().await?;
+            self.follower.look().await?;
+            self.now().await?
+        };
+        self.index.search(&tenant, &question, now).await
     }
 
     /// Whatever a test wants to do in one step.
@@ -223,5 +229,7 @@ impl Redis {
 
 /// At once: as many as a gateway with a file reads at once.
 const READS_MAX: usize = 16;
+/// The longest value there may be, and some.
+const VALUE_BYTES_MAX: usize = 1024 * 1024;
 /// For one of those places.
 const PLACE_WAIT: Duration = Duration::from_secs(5);

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use memory_core::audit::{Break, Event, EventKind};
+use memory_core::entry::Precondition;
 use memory_core::quota::Quota;
 use memory_core::wall::Wall;
 
-use super::kit::{Bench, NOW, RedisServer, asked, found, redis_at, redis_server, redis_with, until};
+use super::kit::{Bench, NOW, RedisServer, asked, found, place, redis_at, redis_server, redis_with, until};
 use crate::backend::redis::keys::{FEED, FORMAT_KEY, Keys};
 use crate::backend::redis::link::Link;
 use crate::backend::redis::server::{Password, Server};
@@ -146,14 +147,23 @@ async fn a_redis_that_is_full_refuses_a_write_as_a_whole() {
     let Some(server) = redis_server() else { return };
     let bench = Bench::redis(&server).await;
     bench.backend.put(asked("acme", "n/a", "{}")).await.unwrap().unwrap();
-    let url = server.database();
+    let (url, metrics) = (server.database(), Metrics::new().unwrap());
+    let first = redis_at(&url, &metrics).await.unwrap();
+    first.put(asked("acme", "n/a", "{}")).await.unwrap().unwrap();
     told(&url, &["CONFIG", "SET", "maxmemory", "1"]).await;
     let fault = bench.backend.put(asked("acme", "n/b", "{}")).await.unwrap_err().to_string();
     assert!(fault.contains("OOM") && fault.contains("maxmemory"), "{fault}");
-    told(&url, &["CONFIG", "SET", "maxmemory", "0"]).await;
     assert_eq!(bench.keys("acme", "n").await, ["a"]);
     let whole = bench.backend.integrity("acme".into()).await.unwrap();
     assert_eq!((whole.verdict, whole.account.chain.next, whole.account.usage.items), (Ok(()), 2, 1));
+    // Who comes anew is served, and what takes items out makes room.
+    let again = redis_at(&url, &Metrics::new().unwrap()).await.unwrap();
+    assert_eq!(first.integrity("acme".into()).await.unwrap().account.usage.items, 1);
+    let deleted = again.delete("acme".into(), place("n/a"), Precondition::Any).await.unwrap();
+    assert!(deleted.is_ok_and(|was_there| was_there));
+    let whole = again.integrity("acme".into()).await.unwrap();
+    assert_eq!((whole.verdict, whole.account.chain.next, whole.account.usage.items), (Ok(()), 3, 0));
+    told(&url, &["CONFIG", "SET", "maxmemory", "0"]).await;
 }
 
 #[tokio::test]

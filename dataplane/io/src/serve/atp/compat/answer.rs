@@ -43,15 +43,24 @@ pub struct Asker {
     adapter: Option<Text>,
 }
 
+/// The same in words of its own, where it is one of the protocol's.
+fn own(qos: &Qos) -> Qos {
+    match qos {
+        Qos::Other(word) => Qos::of_text(Text::from(word.as_str())),
+        known => known.clone(),
+    }
+}
+
 impl Asker {
     pub fn new(frame: &Frame, style: Style) -> Asker {
         let window = frame.window;
         Asker {
             style,
-            session_id: frame.session_id.clone(),
-            stream_id: frame.stream_id.clone(),
+            // Words of their own: the frame's would keep all of the message it came in.
+            session_id: Text::from(frame.session_id.as_str()),
+            stream_id: Text::from(frame.stream_id.as_str()),
             msg_seq: frame.msg_seq,
-            qos: frame.qos.clone(),
+            qos: own(&frame.qos),
             ttl: frame.ttl - 1,
             window: json!({
                 "max_parallel": window.max_parallel,

@@ -14,7 +14,7 @@ use dataplane_core::fault::Kind;
 use dataplane_state::ledger::{Debt, Ledger};
 use dataplane_state::tally::Operation;
 use proto_core::frame::json::Received;
-use proto_core::frame::{FlagSet, Frame, Malformed, Text};
+use proto_core::frame::{FlagSet, Frame, Malformed, NAME_BYTES_MAX, Text};
 use proto_core::session::{Event, Message, Session, Settings};
 use proto_core::units::Moment;
 use tokio::sync::mpsc;
@@ -169,7 +169,8 @@ impl Desk {
     /// One part of a message; the message once it is whole.
     fn assemble(&mut self, frame: Frame) -> Option<Message> {
         let now = clock::now();
-        let id = frame.session_id.clone();
+        // A name of its own: the frame's would keep all of the message it came in.
+        let id = Text::from(frame.session_id.as_str());
         if self.assembling.len() >= ASSEMBLING_MAX && !self.assembling.contains_key(&id) {
             self.assembling.clear();
         }
@@ -241,7 +242,7 @@ impl Desk {
             tenant,
             run: Some(Text::from(asker.session_id())).filter(|id| !id.is_empty()),
             content,
-            task_type: message.meta.as_ref().and_then(|meta| meta.task_type.clone()),
+            task_type: task_type(message),
             qos: message.qos.as_ref().map(qos),
             deadline: None,
             envelope: Envelope::default(),
@@ -303,6 +304,12 @@ impl Desk {
         }
         self.refused.insert(key, now).is_some() && under_way.asker.is_bronze()
     }
+}
+
+/// In words of its own: the message's would keep all of it while its answer is made.
+fn task_type(message: &Message) -> Option<Text> {
+    let task = message.meta.as_ref()?.task_type.as_ref()?;
+    (task.len() <= NAME_BYTES_MAX).then(|| Text::from(task.as_str()))
 }
 
 /// Frames read ahead.

@@ -7,6 +7,18 @@ local turn = redis.call('HGET', KEYS[1], 'turn') or '0'
 if turn ~= ARGV[1] then
   return 0
 end
+-- A Redis that is full refuses what may take memory, but in a script that has begun to write. What takes items
+-- out begins so, with a path that nothing has: else nobody could make room.
+local gives, takes = false, false
+local step = 7
+while step <= #ARGV do
+  gives = gives or ARGV[step] == 'put'
+  takes = takes or ARGV[step] == 'take'
+  step = step + (({ put = 6, take = 3 })[ARGV[step]] or 5)
+end
+if takes and not gives then
+  redis.call('ZREM', KEYS[4], '')
+end
 redis.call('HSET', KEYS[1], 'turn', string.format('%.0f', turn + 1), 'items', ARGV[4], 'bytes', ARGV[5])
 redis.call('SADD', KEYS[8], ARGV[2])
 local function tell(what, version)
